@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from chronocam.engines.blackbox import blackbox
     from chronocam.evaluation import Evaluation, evaluate
     from chronocam.explanation import Explanation
-    from chronocam.joint.inputs import Shared
+    from chronocam.joint.inputs.batches import Shared
     from chronocam.methods import (
         CAM,
         DRISE,
@@ -108,7 +108,7 @@ else:
             ".evaluation": ["Evaluation", "evaluate"],
             ".engines.blackbox": ["blackbox"],
             ".explanation": ["Explanation"],
-            ".joint.inputs": ["Shared"],
+            ".joint.inputs.batches": ["Shared"],
             ".methods": _METHODS.split(),
         },
         modules={name: f"chronocam.{name}" for name in _MODULES.split()},

@@ -9,9 +9,9 @@ from chronocam.detections import Adapter, Detection, Detections, adapter_for
 from chronocam.detections.adapters import AdapterLike
 from chronocam.engines import Result
 from chronocam.errors import InputError, check_real
-from chronocam.joint.inputs import batches
-from chronocam.joint.look import Look
-from chronocam.joint.subject import Subject
+from chronocam.joint.inputs.batches import batches
+from chronocam.joint.look.look import Look
+from chronocam.joint.look.subject import Subject
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import namespace
 from chronocam.models.specs import Loaded

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 import chronocam as cc
-from chronocam.joint.facts import facts_of, share_facts
+from chronocam.joint.look.facts import facts_of, share_facts
 from chronocam.joint.scores import fixed_target, scores_of
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import ChronocamError, InputError, ModelError
-from chronocam.joint.default_layer import is_usable
+from chronocam.joint.layers.default_layer import is_usable
 from chronocam.models import DepthNet, PoseNet, load
 from chronocam.models.odometry.checkpoints import load_published
 from chronocam.targets import Norm, Region, Regression

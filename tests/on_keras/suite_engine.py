@@ -111,7 +111,7 @@ class Differentiated(cc.targets.Class):
 
 @compiles
 def test_scores_that_are_logits_of_classes_are_not_differentiated(monkeypatch: Any) -> None:
-    passes = import_module("chronocam.joint.passes")
+    passes = import_module("chronocam.joint.passes.record")
     asked, ask = [], passes.PassScore.classes
 
     def noted(score: Any, result: Any) -> Any:

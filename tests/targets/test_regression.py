@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import TargetError
-from chronocam.joint.diagnose import first_order
+from chronocam.joint.passes.diagnose import first_order
 from chronocam.targets import (
     Class,
     Counter,

@@ -14,7 +14,7 @@ from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.evaluation.case import OWN, Weights
 from chronocam.evaluation.peers import is_peer, peers
 from chronocam.explanation import Explanation
-from chronocam.joint.facts import share_facts
+from chronocam.joint.look.facts import share_facts
 from chronocam.joint.session import explain_all
 from chronocam.maps.arrays import to_numpy
 from chronocam.methods import Method, Saliency

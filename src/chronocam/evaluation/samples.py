@@ -16,9 +16,9 @@ from PIL import Image
 from chronocam.errors import InputError
 from chronocam.evaluation.case import digest
 from chronocam.evaluation.truth import Region, Truth, seen, truth_of
-from chronocam.joint.inputs import main_array, samples_listed
-from chronocam.joint.items import is_map_style, split_targets
-from chronocam.joint.media import MEDIA, media_in, opened_for
+from chronocam.joint.inputs.batches import main_array, samples_listed
+from chronocam.joint.inputs.items import is_map_style, split_targets
+from chronocam.joint.inputs.media import MEDIA, media_in, opened_for
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
 from chronocam.media.clips.find import find_clips

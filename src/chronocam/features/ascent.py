@@ -14,8 +14,8 @@ from chronocam.engines import Engine, Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.features.climb import Climb
 from chronocam.features.drawn import Drawn, insist_on_layer
-from chronocam.joint.look import Look, look_at
-from chronocam.joint.subject import Subject
+from chronocam.joint.look.look import Look, look_at
+from chronocam.joint.look.subject import Subject
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media import Preprocess
 from chronocam.render.sheets.features import Tile, feature_sheet, flat

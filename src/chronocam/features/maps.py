@@ -13,8 +13,8 @@ from chronocam._repr import ShortRepr
 from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError
 from chronocam.features.drawn import Drawn, insist_on_layer
-from chronocam.joint.look import look_at
-from chronocam.joint.subject import Subject
+from chronocam.joint.look.look import look_at
+from chronocam.joint.look.subject import Subject
 from chronocam.layouts import Layout
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.render.sheets.features import Tile, feature_sheet, flat

@@ -10,24 +10,24 @@ from typing import Final
 from chronocam.engines import Call
 from chronocam.errors import ChronocamError, InputError, LayerError, TargetError
 from chronocam.explanation import Explanation
-from chronocam.joint.branches import is_zero
-from chronocam.joint.choices import Choices
-from chronocam.joint.default_layer import Asked, Chosen, default_layer
-from chronocam.joint.encoder import Encoder
-from chronocam.joint.inputs import Batch, main_array
-from chronocam.joint.levels import MOST_LEVELS, UNKNOWN, Levels, by_level, known_of, levels_in, used
-from chronocam.joint.look import Look
+from chronocam.joint.inputs.batches import Batch, main_array
+from chronocam.joint.layers.branches import is_zero
+from chronocam.joint.layers.choices import Choices
+from chronocam.joint.layers.default_layer import Asked, Chosen, default_layer
+from chronocam.joint.layers.several import Place, look_on, place_of
+from chronocam.joint.layers.stages import places
+from chronocam.joint.layers.time_axis import channels_of
+from chronocam.joint.look.look import Look
+from chronocam.joint.look.subject import Subject
 from chronocam.joint.outcome import Seen, explanation_of, fused
-from chronocam.joint.passes import Places, Recorded, record, silent_in
+from chronocam.joint.passes.encoder import Encoder
+from chronocam.joint.passes.levels import MOST_LEVELS, UNKNOWN, Levels, by_level, known_of, levels_in, used
+from chronocam.joint.passes.mean_of_views import refuse_views
+from chronocam.joint.passes.record import Places, Recorded, record, silent_in
+from chronocam.joint.passes.scoring import OperatorScore, Scoring
+from chronocam.joint.passes.view import LayerView
 from chronocam.joint.plan import Plan, key_of
 from chronocam.joint.recipe import Recipe
-from chronocam.joint.scoring import OperatorScore, Scoring
-from chronocam.joint.several import Place, look_on, place_of
-from chronocam.joint.stages import places
-from chronocam.joint.subject import Subject
-from chronocam.joint.time_axis import channels_of
-from chronocam.joint.view import LayerView
-from chronocam.joint.viewed import refuse_views
 from chronocam.targets import parse
 from chronocam.targets._parse import differentiable
 from chronocam.targets.boxes import BoxesOf

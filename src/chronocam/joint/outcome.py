@@ -9,18 +9,18 @@ from typing import TypeAlias
 import numpy as np
 
 from chronocam.explanation import COPIES, Explanation
-from chronocam.joint.copies import copies_of
-from chronocam.joint.default_layer import Chosen
-from chronocam.joint.diagnose import diagnose, first_order
-from chronocam.joint.inputs import Batch
-from chronocam.joint.levels import Known, tiled
-from chronocam.joint.look import Look
-from chronocam.joint.passes import Recorded
+from chronocam.joint.inputs.batches import Batch
+from chronocam.joint.layers.default_layer import Chosen
+from chronocam.joint.layers.several import Place
+from chronocam.joint.look.copies import copies_of
+from chronocam.joint.look.look import Look
+from chronocam.joint.passes.diagnose import diagnose, first_order
+from chronocam.joint.passes.levels import Known, tiled
+from chronocam.joint.passes.mean_of_views import maps_of
+from chronocam.joint.passes.record import Recorded
+from chronocam.joint.passes.scoring import confidences, frame_attention
+from chronocam.joint.passes.view import LayerView
 from chronocam.joint.recipe import Recipe
-from chronocam.joint.scoring import confidences, frame_attention
-from chronocam.joint.several import Place
-from chronocam.joint.view import LayerView
-from chronocam.joint.viewed import maps_of
 from chronocam.maps.arrays import Origin, all_to_numpy, namespace, placed, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse

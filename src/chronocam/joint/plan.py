@@ -6,13 +6,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from weakref import ref
 
-from chronocam.joint.choices import exactly
-from chronocam.joint.inputs import Batch
-from chronocam.joint.look import Look
-from chronocam.joint.passes import Places
+from chronocam.joint.inputs.batches import Batch
+from chronocam.joint.layers.choices import exactly
+from chronocam.joint.layers.several import Place
+from chronocam.joint.look.look import Look
+from chronocam.joint.passes.record import Places
+from chronocam.joint.passes.view import Atlas
 from chronocam.joint.recipe import Recipe
-from chronocam.joint.several import Place
-from chronocam.joint.view import Atlas
 from chronocam.types import Inputs, Target
 
 

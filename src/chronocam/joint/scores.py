@@ -11,9 +11,9 @@ import numpy as np
 
 from chronocam.engines import Result
 from chronocam.joint.explaining import Explaining
-from chronocam.joint.inputs import arrays_of, batches
+from chronocam.joint.inputs.batches import arrays_of, batches
+from chronocam.joint.passes.scoring import Columns, Scoring, confidences
 from chronocam.joint.recipe import Recipe
-from chronocam.joint.scoring import Columns, Scoring, confidences
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.targets.boxes import BoxesOf
 from chronocam.types import Array, Inputs, TargetInfo

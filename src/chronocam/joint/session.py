@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.explanation import Explanation, concatenate, on_one_grid
 from chronocam.joint.explaining import Explaining, adapted
-from chronocam.joint.inputs import batches, refuse_endless, samples_listed
-from chronocam.joint.look import Look
+from chronocam.joint.inputs.batches import batches, refuse_endless, samples_listed
+from chronocam.joint.look.look import Look
+from chronocam.joint.look.subject import Subject
 from chronocam.joint.recipe import Recipe
-from chronocam.joint.subject import Subject
 from chronocam.joint.words import are_of_words, by_word, over_words
 from chronocam.maps.fuse import check_fuse
 from chronocam.maps.views import views_named

@@ -12,9 +12,9 @@ import numpy as np
 from chronocam.engines import TextTower, engine_for
 from chronocam.errors import InputError, ModelError, TargetError
 from chronocam.explanation import COPIES, Explanation
-from chronocam.joint.copies import copies_of
-from chronocam.joint.inputs import Batch, is_floating
-from chronocam.joint.look import Look
+from chronocam.joint.inputs.batches import Batch, is_floating
+from chronocam.joint.look.copies import copies_of
+from chronocam.joint.look.look import Look
 from chronocam.joint.recipe import Recipe
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.targets.text import Caption, embeddings_in, unit

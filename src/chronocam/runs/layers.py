@@ -54,10 +54,10 @@ def layer_rows(loaded: Loaded) -> list[LayerRow]:
 
 
 def _rows(model: Any, noise: np.ndarray, default: str | None = None) -> list[LayerRow]:
-    from chronocam.joint.candidates import traced_layers
-    from chronocam.joint.default_layer import default_layer
-    from chronocam.joint.look import look_at
-    from chronocam.joint.subject import Subject
+    from chronocam.joint.layers.candidates import traced_layers
+    from chronocam.joint.layers.default_layer import default_layer
+    from chronocam.joint.look.look import look_at
+    from chronocam.joint.look.subject import Subject
 
     look = look_at(Subject(model), noise)
     if default is None:

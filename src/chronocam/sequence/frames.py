@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, LayoutError, suggest
-from chronocam.joint.default_layer import default_layer
-from chronocam.joint.look import Look, look_at
-from chronocam.joint.subject import Subject
+from chronocam.joint.layers.default_layer import default_layer
+from chronocam.joint.look.look import Look, look_at
+from chronocam.joint.look.subject import Subject
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.types import INPUT, Array
 

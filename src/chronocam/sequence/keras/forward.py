@@ -16,7 +16,7 @@ from chronocam.engines.keras.gates import gate_of, noting_logits
 from chronocam.engines.keras.layers import Wrap, frames_at_once, is_float, nodes_of
 from chronocam.engines.keras.program import Program, call_model, main_output
 from chronocam.errors import ChronocamError, InputError, first_line
-from chronocam.joint.inputs import unwrapped
+from chronocam.joint.inputs.batches import unwrapped
 from chronocam.maps.arrays import held, to_numpy
 from chronocam.sequence.checks import checked, misshapen
 from chronocam.sequence.keras.rules import rule_of, ruled, suspecting

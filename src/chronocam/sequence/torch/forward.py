@@ -21,7 +21,7 @@ from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import couples_samples, dtype_of, settle
 from chronocam.engines.torch.tensors import first_tensor, main_output
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
-from chronocam.joint.inputs import Shared
+from chronocam.joint.inputs.batches import Shared
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.checks import checked, misshapen
 from chronocam.sequence.ledger import Ledger

@@ -1,0 +1,1 @@
+"""Which layer is explained where none is named, and which of its calls."""

@@ -1,0 +1,474 @@
+"""Where the cells of layers look, as noise that grows along an axis of the input shows.
+
+With noise n over the whole input a cell moves by d = Σ_x J_x n_x, where J_x is how much it sees of place x;
+with the same noise times a ramp r over one axis, which rises from −1 to 1, it moves by e = Σ_x J_x r_x n_x.
+As the n_x are independent, E[d·e] / E[d²] is the mean of the ramp over what the cell sees: where it looks
+along that axis. The means are taken over the channels of a cell. That costs a forward pass for the noise and
+one for each axis of the input, whatever the number of cells and of layers.
+
+The first draw moves the input itself: the pass that listed the layers has already recorded what they return
+for it. It only decides clear cases. Flat regions of a picture leave ReLUs at their kinks, where outputs can
+move to one side only; so what it leaves open is measured anew around noise like the input, which costs one
+more pass. In fact the noise is multiplied by (1 + r) / 2, from which e follows: that never changes its sign,
+so that a unit which the noise switches on stays on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from chronocam.layouts import Layout, PatchRows, WindowRows
+from chronocam.layouts.base import joined
+from chronocam.maps.arrays import to_numpy
+
+if TYPE_CHECKING:
+    from chronocam.joint.look.look import Look
+
+T = TypeVar("T")
+
+STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
+"""How far the input is moved, in units of its own spread, where its precision needs more than a tenth."""
+
+SMALL: Final = 1e-3
+"""How far it is moved where the measure is to be exact, and not only the sign of it to be safe."""
+
+IN_ORDER: Final = 0.8
+"""The least correlation of where cells look with where they are: true grids had 0.85 to 1, false ones less
+than 0.65."""
+
+LEAST_SLOPE: Final = 0.02
+"""Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
+
+UNEVEN: Final = 0.2
+"""Of the slopes along rows and columns the lesser by the greater, below which its order may be chance."""
+
+SURE: Final = 0.95
+"""The correlation that tells such an order from chance."""
+
+FEW: Final = 4
+"""Cells along an axis that are too few for a correlation to say much: a slope of `STEEP` does."""
+
+STEEP: Final = 0.1
+
+CLEAR: Final = 0.25
+"""The slope along so few cells that contradicts what the kind of a layer says: noise has 0.2 where each of
+them sees nearly all of the input."""
+
+STRAY: Final = 0.15
+"""How far cells that follow no axis look from any line, at least, where that contradicts the kind of a layer:
+true grids had 0.13 at most, with a correlation of 0.98, pictures side by side 0.17 to 0.47."""
+
+SHARP: Final = 0.5
+"""The slope along at most `FEW` cells above which their order in the first draw is not chance."""
+
+SPREAD: Final = 0.3
+"""How far the places where cells look are spread, at most, where they all look at the whole input."""
+
+OWN: Final = 0.6
+"""The least correlation of where single cells look with where they are, unless they hardly look anywhere:
+true grids had 0.75 to 1, and those in the order of blocks or windows 0.33 to 0.53."""
+
+ASIDE: Final = 0.3
+"""How far such cells look from where they are, at least: 0.35 to 0.59; what mixes all places had 0.1."""
+
+DRAWS: Final = 3
+"""How many draws of noise are averaged where the first leaves it open."""
+
+Outputs = Mapping[str, Sequence[np.ndarray]]
+"""What layers returned, one array per call."""
+
+
+Sums = Callable[[str, Layout], tuple[np.ndarray, np.ndarray]]
+"""Makes of a layer and its layout what `follows` takes."""
+
+
+class Ramps:
+    """How layers move with the input of one sample, for as many draws of noise as were asked for.
+
+    The same passes serve all of the layers.
+
+    known: what the layers return for the input as it is, from a pass before; None without one.
+    """
+
+    def __init__(self, look: Look, layers: Sequence[str], known: Outputs | None = None) -> None:
+        self.look = look
+        self.layers: tuple[str, ...] = tuple(layers)
+        self._known = known
+        self._draws = 0
+        self._moves: list[_Moved] = []
+        self._x: np.ndarray = to_numpy(look.main).astype(np.float64)
+        self._spread = float(self._x.std()) or 1.0
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """Noise like the input."""
+        x = self._x
+        return x.mean() + np.random.default_rng(0).standard_normal(x.shape) * self._spread
+
+    @cached_property
+    def _base(self) -> Outputs:
+        return self._outputs(self._noise)
+
+    def draw(self) -> None:
+        """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
+        look, at_input = self.look, self._known is not None and not self._draws
+        x, before = (self._x, self._known or {}) if at_input else (self._noise, self._base)
+        # The second draw begins anew around noise: what the first has left open was measured at kinks.
+        if self._draws == 1 and self._known is not None:
+            self._moves.clear()
+        self._draws += 1
+        rng = np.random.default_rng(self._draws)
+        step = STEP.get(str(look.main.dtype).rpartition(".")[2], 0.1)
+        noise = rng.standard_normal(x.shape) * self._spread * step
+        axes = [axis for axis in range(1, x.ndim) if axis != look.channel_axis]
+        parts = (1,) * len(axes) if look.tiles is None else look.tiles[0]
+        shares = [
+            np.tile(np.linspace(0, 1, x.shape[axis] // n), n).reshape(
+                [-1 if i == axis else 1 for i in range(x.ndim)]
+            )
+            for axis, n in zip(axes, parts, strict=True)
+        ]
+        after = self._outputs(x + noise)
+        self._moves.append(_Moved(before, after, [self._outputs(x + noise * share) for share in shares]))
+
+    def _outputs(self, x: np.ndarray) -> Outputs:
+        return outputs_of(self.look.moved(x), self.layers)
+
+    def verdict(
+        self,
+        layer: str,
+        layout: Layout,
+        draws: int = DRAWS,
+        sums: Sums | None = None,
+        steep: float = STEEP,
+    ) -> bool | None:
+        """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
+
+        steep: see `follows`.
+
+        A layout is refused after two draws at the least, so that the noise of a few channels decides nothing,
+        unless so many cells say it that another draw would not change it.
+        """
+        if not self._draws:
+            self.draw()
+        while True:
+            both = (sums or self._sums)(layer, layout)
+            verdict = follows(*both, steep)
+            if verdict and isinstance(layout, WindowRows) and not follows_within(*both, layout.windows):
+                verdict = False
+            if verdict and self._draws == 1 and may_be_chance(*both):
+                verdict = None
+            elif verdict or (verdict is False and self._draws > 1) or is_sure(verdict, *both):
+                return verdict
+            if self._draws >= draws:
+                return verdict
+            self.draw()
+
+    def contradicts(self, layer: str, layout: Layout) -> bool:
+        """Say whether a layer's cells, laid out as its kind says, do not follow the input's places.
+
+        Slices of clips may see so much of the time that their order cannot be measured: those only contradict
+        that clearly look backwards, or along another axis.
+        """
+        if len(self.look.grid) < 3:
+            verdict = self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR)
+            wrong = verdict is False or (verdict is None and strays(*self._of_picture(layer, layout)))
+            if wrong and len(self._moves) < 2 and leans(*self._of_picture(layer, layout)):
+                self.draw()
+                wrong = follows(*self._of_picture(layer, layout), CLEAR) is False
+            return wrong
+        for draws in range(1, DRAWS):
+            while self._draws < draws:
+                self.draw()
+            if not looks_elsewhere(*self._sums(layer, layout)):
+                return False
+        return True
+
+    def _of_picture(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        return without_padding(*self._sums(layer, layout))
+
+    def order(self, layer: str, layout: Layout) -> str:
+        """Return where the cells of a layer, laid out like this, look instead, in words."""
+        return _order_in_words(*self._sums(layer, layout))
+
+    def disorder(self, layer: str, layout: Layout) -> float:
+        """Return by how much the order in which cells look misses that of their places: 0 to 2."""
+        return disorder(*self._sums(layer, layout))
+
+    def scatters(self, layer: str, layout: Layout) -> bool:
+        """Say whether cells, each by itself, look at other places than their own.
+
+        Whole rows and columns may look in order where cells are exchanged between them, as by windows. Noise
+        scatters single cells too: it is averaged over all draws before that is said.
+        """
+        while self._scatters(layer, layout):
+            if self._draws >= DRAWS:
+                return True
+            self.draw()
+        return False
+
+    def cells(self, layer: str, layout: Layout) -> int:
+        """Return how many cells a layer has, laid out like this."""
+        return self._sums(layer, layout)[1].size
+
+    def _scatters(self, layer: str, layout: Layout) -> bool:
+        products, squares = self._sums(layer, layout)
+        for axis, cells in enumerate(squares.shape):
+            along = (2 * np.arange(cells) + 1) / cells - 1
+            place = along.reshape([-1 if i == axis else 1 for i in range(squares.ndim)])
+            places = np.broadcast_to(place, squares.shape).ravel()
+            looks = (products[axis] / np.maximum(squares, 1e-300)).ravel()
+            if cells > 1 and _correlation(looks, places) < OWN and _off_line(looks, places) > ASIDE:
+                return True
+        return False
+
+    def mixes(self, layer: str, layout: Layout) -> bool:
+        """Say whether all cells of a layer, laid out like this, look at about the same place."""
+        return mixes(*self._sums(layer, layout))
+
+    def _sums(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        """Return Σ d·e `(axis, *grid)` and Σ d² `(*grid)` over the channels of each cell and all draws."""
+        products, squares = [], []
+        for moved in self._moves:
+            base = _on(moved.before[layer], layout)
+            d = _on(moved.after[layer], layout) - base
+            squares.append((d**2).sum(0))
+            products.append([(d * (2 * (_on(one[layer], layout) - base) - d)).sum(0) for one in moved.shared])
+        return self._within(layout, np.sum(products, axis=0)), self._within(layout, np.sum(squares, axis=0))
+
+    def _within(self, layout: Layout, sums: np.ndarray) -> np.ndarray:
+        """Return the sums over all tiles of a picture, where it has any."""
+        if self.look.tiles is None or not isinstance(layout, PatchRows):
+            return sums
+        (rows, columns), *lead, (height, width) = layout.patches, *sums.shape[:-2], sums.shape[-2:]
+        apart = sums.reshape(*lead, rows, height // rows, columns, width // columns)
+        within: np.ndarray = apart.sum((-4, -2))
+        return within
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What layers return for an input, after noise, and after the share of it that each ramp leaves."""
+
+    before: Outputs
+    after: Outputs
+    shared: Sequence[Outputs]
+
+
+def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
+    return np.asarray(layout(joined(list(calls), layout)))[0].astype(np.float64)
+
+
+def follows(products: np.ndarray, squares: np.ndarray, steep: float = STEEP) -> bool | None:
+    """Say whether cells look along each axis in their own order, and along no other axis more.
+
+    products, squares: see `Ramps`. None where noise leaves it open, and where no cell moves.
+    steep: the slope from which a few cells say it.
+    """
+    if not squares.any():
+        return None
+    verdicts = []
+    along: dict[int, tuple[float, float]] = {}
+    for axis, looks, places in _along(products, squares):
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        verdicts.append(_in_order(looks[axis], places, slopes, axis, steep))
+        along[axis] = slopes[axis], _correlation(looks[axis], places)
+    if False in verdicts:
+        return False
+    if None in verdicts or not verdicts:
+        return None
+    return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
+
+
+def follows_within(products: np.ndarray, squares: np.ndarray, windows: int) -> bool:
+    """Say whether steps follow the input's places within their windows too, as features of one step do not.
+
+    products, squares: see `Ramps`.
+    """
+    looks = (products[0] / np.maximum(squares, 1e-300)).reshape(windows, -1)
+    places = np.broadcast_to(np.arange(looks.shape[1]), looks.shape)
+    return _correlation((looks - looks.mean(axis=1, keepdims=True)).ravel(), places.ravel()) > OWN
+
+
+def is_sure(verdict: bool | None, products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether another draw of noise would leave a verdict of `follows` as it is.
+
+    It stays open where nothing moves, and along a few cells that look at the same place. It stays false where
+    the correlation of many cells is low.
+    """
+    if not squares.any():
+        return True
+    for axis, looks, places in _along(products, squares):
+        cells = len(places)
+        if verdict is None and cells < FEW:
+            slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+            if np.abs(slopes).max() < STEEP:
+                return True
+        if verdict is False and _correlation(looks[axis], places) + 3 / np.sqrt(cells) < IN_ORDER:
+            return True
+    return False
+
+
+def may_be_chance(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether few cells along an axis see so much that they may look in order by chance.
+
+    products, squares: see `Ramps`.
+    """
+    return any(
+        len(places) <= FEW and (looks[axis] - looks[axis].mean()) @ places / (places @ places) < SHARP
+        for axis, looks, places in _along(products, squares)
+    )
+
+
+def leans(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether there are few cells, and they clearly look in their own order along each axis.
+
+    Noise of one draw may show them look more along another axis. products, squares: see `Ramps`.
+    """
+    few, slopes = False, []
+    for axis, looks, places in _along(products, squares):
+        few |= len(places) <= FEW
+        slopes.append((looks[axis] - looks[axis].mean()) @ places / (places @ places))
+    return few and min(slopes) > CLEAR
+
+
+def strays(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether cells along an axis clearly look elsewhere than in a line, as where it was joined of parts.
+
+    products, squares: see `Ramps`.
+    """
+    for axis, looks, places in _along(products, squares):
+        own = looks[axis]
+        if len(places) > FEW and _correlation(own, places) < IN_ORDER and _off_line(own, places) > STRAY:
+            return True
+    return False
+
+
+def _off_line(looks: np.ndarray, places: np.ndarray) -> float:
+    """Return how far cells look from the line that fits where they are best."""
+    centred = looks - looks.mean()
+    return float((centred - (centred @ places) / (places @ places) * places).std())
+
+
+def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether cells clearly look backwards along an axis, or along another one in its place.
+
+    products, squares: see `Ramps`.
+    """
+    for axis, looks, places in _along(products, squares):
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        strongest = int(np.abs(slopes).argmax())
+        order = abs(_correlation(looks[strongest], places))
+        if order > IN_ORDER and abs(slopes[strongest]) > STEEP and (strongest != axis or slopes[axis] < 0):
+            return True
+    return False
+
+
+def _chance(rows: tuple[float, float] | None, columns: tuple[float, float] | None) -> bool:
+    """Say whether the order of cells along one axis may be chance: along the other they see far more sharply.
+
+    rows, columns: slope and correlation along each; None for an axis of one cell.
+    """
+    if rows is None or columns is None or min(rows[0], columns[0]) <= 0:
+        return False
+    slope, correlation = min(rows, columns)
+    return slope < UNEVEN * max(rows, columns)[0] and correlation < SURE
+
+
+def disorder(products: np.ndarray, squares: np.ndarray) -> float:
+    """Return 1 less the least correlation, of all axes, of where cells look with where they are.
+
+    products, squares: see `Ramps`.
+    """
+    along = _along(products, squares)
+    return 1 - min((_correlation(looks[axis], places) for axis, looks, places in along), default=0.0)
+
+
+def _along(products: np.ndarray, squares: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield each axis of more than one cell, where its cells look along every axis, and where they are."""
+    for axis, cells in enumerate(squares.shape):
+        if cells == 1:
+            continue
+        others = tuple(i for i in range(squares.ndim) if i != axis)
+        total = squares.sum(axis=others)
+        looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
+        yield axis, looks, (2 * np.arange(cells) + 1) / cells - 1
+
+
+def without_padding(products: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both without the rows and columns of cells that nothing moves, as around a picture.
+
+    products, squares: see `Ramps`.
+    """
+    for axis in range(squares.ndim):
+        total = squares.sum(axis=tuple(i for i in range(squares.ndim) if i != axis))
+        if total.any():
+            (moving,) = np.nonzero(total)
+            products, squares = products.take(moving, axis + 1), squares.take(moving, axis)
+    return products, squares
+
+
+def _correlation(looks: np.ndarray, places: np.ndarray) -> float:
+    return float(np.corrcoef(looks, places)[0, 1]) if np.ptp(looks) else 0.0
+
+
+def mixes(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether all cells that move look at about the same place: each of them sees all places.
+
+    products, squares: see `Ramps`.
+    """
+    moving = squares > 0
+    looks = products[:, moving] / squares[moving]
+    return bool(moving.any() and (looks.std(axis=1) < SPREAD).all())
+
+
+def _in_order(
+    looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int, steep: float
+) -> bool | None:
+    steepest = np.abs(slopes).max()
+    if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
+        return None if steepest < steep else bool(slopes[axis] == steepest)
+    if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
+        return False
+    correlation = _correlation(looks, places)
+    if correlation >= IN_ORDER:
+        return True
+    return None if correlation > IN_ORDER - 0.3 else False
+
+
+def _order_in_words(products: np.ndarray, squares: np.ndarray) -> str:
+    """Return where cells look, as far as that is clear; products, squares: see `Ramps`."""
+    names = ("slices", "rows", "columns")[-squares.ndim :] if squares.ndim > 1 else ("cells",)
+    said = []
+    for axis, looks, places in _along(products, squares):
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        strongest = int(np.abs(slopes).argmax())
+        if abs(_correlation(looks[strongest], places)) < IN_ORDER or abs(slopes[strongest]) < STEEP:
+            said.append(
+                f"its {names[axis]} follow no axis, as where a picture is joined with its mirror image"
+            )
+        elif strongest != axis:
+            said.append(f"its {names[axis]} follow the input's {names[strongest]}")
+        elif slopes[axis] < 0:
+            said.append(f"its {names[axis]} lie backwards")
+    return ", ".join(said) or "its cells look at other places"
+
+
+def outputs_of(look: Look, layers: Sequence[str]) -> Outputs:
+    """Return what layers return for a look's inputs, one array per call, or the one call that is named."""
+    paths = {layer: layer.partition("#")[0] for layer in layers}
+    every: dict[str, list[np.ndarray]] = {path: [] for path in paths.values()}
+    for call in look.engine.trace(look.inputs, keep=list(every)):
+        if call.path in every and call.output is not None:
+            every[call.path].append(to_numpy(call.output))
+    return {layer: of_call(layer, every[path]) for layer, path in paths.items()}
+
+
+def of_call(layer: str, calls: Sequence[T]) -> Sequence[T]:
+    """Return what belongs to the one call that a layer names, `relu#1`, or to all."""
+    return [calls[int(layer.partition("#")[2])]] if "#" in layer else calls
