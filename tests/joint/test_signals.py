@@ -415,3 +415,57 @@ def test_what_explains_a_network_of_one_recurrent_layer_is_named(cell: bool) -> 
     with pytest.raises(LayerError) as error:
         cc.GradCAM(seeded(Steps)).explain(STEPS, 1)
     one_line(error, "cc.sequence.LRP", "cc.IntegratedGradients")
+
+
+class Event(nn.Module):
+    """Finds a pulse with convolutions over time, of which nothing fills up the ends that they lose."""
+
+    def __init__(self, kernels: tuple[int, ...], stride: int, padding: int = 0) -> None:
+        super().__init__()
+        more = {"stride": stride, "padding": padding, "bias": False}
+        convs = (nn.Conv1d(1, 1, kernel, **more) for kernel in kernels)
+        self.convs = nn.Sequential(*convs)
+        for conv in self.convs:
+            nn.init.ones_(conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convs(x).amax(2)
+        return torch.cat([-y, y], 1)
+
+
+@pytest.mark.parametrize("layer", [None, "convs"])
+@pytest.mark.parametrize(("kernels", "stride"), [((65,), 1), ((33, 17), 1), ((7, 7, 7), 2), ((9, 9), 3)])
+@pytest.mark.parametrize("at", [80, 250, 420])
+def test_what_convolutions_without_padding_find_is_drawn_when_it_was(
+    layer: str | None, kernels: tuple[int, ...], stride: int, at: int
+) -> None:
+    net, x = Event(kernels, stride).eval(), torch.zeros(1, 1, 500)
+    x[..., at] = 1.0
+    found = cc.GradCAM(net, layer).explain(x, 1)
+    drawn = np.asarray(found)[0]
+    assert abs(np.average(np.arange(500), weights=drawn) - at) < 1.5 * stride ** len(kernels)
+    assert any("loses steps at both ends" in text for text in found.diagnostics)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(65, 1, 32), (7, 2, 3), (8, 8, 0), (4, 2, 1)])
+def test_what_fills_the_whole_signal_tiles_it_evenly(kernel: int, stride: int, padding: int) -> None:
+    x = torch.rand(1, 1, 500, generator=torch.Generator().manual_seed(0))
+    assert cc.GradCAM(Event((kernel,), stride, padding).eval()).explain(x, 1).centers is None
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.mask, self.fc = nn.Linear(6, 16), nn.Identity(), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.lin(x)
+        return self.fc(self.mask(z.masked_fill(z < -0.3, -torch.inf)).exp().mean(1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_layers_that_mask_with_infinity_are_passed_over_and_a_named_one_is_said_to_be_infinite() -> None:
+    agrees(seeded(Masked), "lin", STEPS, lambda a: a.transpose(1, 2))
+    found = cc.GradCAM(seeded(Masked), "mask").explain(STEPS, 1)
+    assert found.maps.shape == (2, 1, 20)
+    assert {finding.kind for finding in found.findings} == {"not finite"}

@@ -684,3 +684,31 @@ def test_targets_of_clips_are_per_clip() -> None:
     for b, c in ((0, 1), (1, 2)):
         alone = cc.GradCAM(net, "backbone.conv2").explain(CLIPS[b : b + 1], c)
         close(found.maps[b], alone.maps[0], tolerance=1e-6)
+
+
+class Flash(nn.Module):
+    """Finds a flash with a convolution over time that pads rows and columns only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 1, (7, 3, 3), (1, 4, 4), (0, 1, 1), bias=False)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.ones_(self.conv.weight[:, :, 3])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x).amax((2, 3, 4))
+        return torch.stack([-y[:, 0], y[:, 0]], 1)
+
+
+@pytest.mark.parametrize("at", [6, 9])
+def test_slices_of_convolutions_that_do_not_pad_time_lie_in_the_middle_of_what_they_see(at: int) -> None:
+    x = torch.zeros(1, 1, 16, 16, 16)
+    x[:, :, at] = 1.0
+    found = cc.GradCAM(Flash().eval()).explain(x, 1)
+    assert found.centers is not None
+    assert found.centers[0] == tuple(range(3, 13))
+    assert found.frame_spans is not None
+    assert found.frame_spans[4] == (7, 7)
+    drawn = np.asarray(found)[0].sum((1, 2))
+    assert np.average(np.arange(16), weights=drawn) == pytest.approx(at, abs=0.3)
+    assert any("loses frames at both ends" in text for text in found.diagnostics)

@@ -25,12 +25,21 @@ Pick: TypeAlias = int | slice | Sequence[int] | Sequence[bool] | np.ndarray
 """Which samples or targets, as NumPy takes them along an axis."""
 
 
-def part_of(whole: Explanation, samples: Pick, targets: Pick) -> Explanation:
-    """Return the explanation of some samples and targets. Raises IndexError for any that it has not."""
+def picked_of(picked: Pick | tuple[Pick, Pick], counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the samples and targets that are picked, of as many as `counts` says.
+
+    All targets where only samples are. Raises IndexError for any that there are not.
+    """
+    picks = picked if isinstance(picked, tuple) else (picked, slice(None))
     rows, columns = (
-        np.atleast_1d(np.arange(count)[pick])
-        for count, pick in zip(whole.maps.shape[:2], (samples, targets), strict=True)
+        np.atleast_1d(np.arange(count)[pick]) for count, pick in zip(counts[:2], picks, strict=True)
     )
+    return rows, columns
+
+
+def part_of(whole: Explanation, picked: Pick | tuple[Pick, Pick]) -> Explanation:
+    """Return the explanation of some samples and targets. Raises IndexError for any that it has not."""
+    rows, columns = picked_of(picked, whole.maps.shape)
 
     def cut(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[np.ix_(rows, columns)]

@@ -134,8 +134,7 @@ class Explanation:
         By number, slice, list of numbers or mask, as NumPy takes them; both axes stay, so that one sample is
         a batch of one. Raises IndexError for those that it does not have.
         """
-        samples, targets = picked if isinstance(picked, tuple) else (picked, slice(None))
-        return part_of(self, samples, targets)
+        return part_of(self, picked)
 
     def __iter__(self) -> Iterator[Explanation]:
         """Yield the explanation of each sample."""

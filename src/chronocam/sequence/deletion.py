@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -47,14 +47,25 @@ class FeatureDeletion(ShortRepr):
     mask: Mask
 
 
+@dataclass(frozen=True, eq=False)
 class Origin:
-    """What was explained, to be run again: the model, which is not kept alive, features and target."""
+    """What was explained, to be run again: the model, which is not kept alive, features and target.
 
-    def __init__(self, model: Any, reading: Reading, features: Inputs, target: Target) -> None:
-        self.model: weakref.ref[Any] = weakref.ref(model)
-        self.reading: Reading = reading
-        self.features = features
-        self.target = target
+    rows, columns: which samples and which of the target's scores, by their numbers in the call.
+    """
+
+    model: weakref.ref[Any]
+    reading: Reading
+    features: Inputs
+    target: Target
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def part(self, rows: Iterable[int], columns: Iterable[int]) -> Origin:
+        """Return that of some of the samples and scores."""
+        return replace(
+            self, rows=tuple(self.rows[i] for i in rows), columns=tuple(self.columns[k] for k in columns)
+        )
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples. Raises InputError where the model is gone."""
@@ -63,9 +74,9 @@ class Origin:
             raise InputError("the model that was explained is gone; keep it, and explain again")
         engine = engine_for(model)
         framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
-        for row, inputs in enumerate(framework.split(engine, self.features)):
-            bound = framework.MODEL(engine, inputs, *self.reading)
-            yield Sample(bound, self.target, row)
+        inputs = framework.split(engine, self.features)
+        for row in self.rows:
+            yield Sample(framework.MODEL(engine, inputs[row], *self.reading), self.target, row)
 
 
 def without(origin: Origin, scores: np.ndarray, mask: Mask, baseline: Any, seed: int) -> FeatureDeletion:
@@ -80,7 +91,7 @@ def without(origin: Origin, scores: np.ndarray, mask: Mask, baseline: Any, seed:
     results = np.zeros((3, *scores.shape))
     for row, sample in enumerate(origin.samples()):
         hidden = np.stack([mask[row], ~mask[row], chosen[row]])
-        columns = sample.model.settled(partial(_scores, sample, hidden, values[row]))
+        columns = sample.model.settled(partial(_scores, sample, origin.columns, hidden, values[row]))
         if not np.allclose(columns[0], scores[row], rtol=1e-3, atol=1e-5 * np.abs(scores).max()):
             raise InputError("the model's scores have changed since they were explained; explain again")
         results[:, row] = columns[1:]
@@ -88,15 +99,16 @@ def without(origin: Origin, scores: np.ndarray, mask: Mask, baseline: Any, seed:
     return FeatureDeletion(scores, removed, kept, random, mask)
 
 
-def _scores(sample: Sample, hidden: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _scores(sample: Sample, columns: Sequence[int], hidden: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the scores `(1 + mask, target)`: of all features, and with what a mask hides set to `values`.
 
-    hidden: `(mask, target, time, feature)`, for each target its own.
+    columns: the targets' numbers among the sample's scores. hidden: `(mask, target, time, feature)`, for each
+    target its own.
     """
-    features = sample.features
-    time, columns = len(features), np.arange(hidden.shape[1])
+    features, time = sample.features, len(sample.features)
     points = np.where(hidden[:, :, :time], values[:time].astype(features.dtype), features)
-    return np.stack([sample.scores, *(sample.scores_at(of_mask)[columns, columns] for of_mask in points)])
+    at = np.arange(len(columns)), list(columns)
+    return np.stack([sample.scores[at[1]], *(sample.scores_at(of_mask)[at] for of_mask in points)])
 
 
 def _as_many(mask: Mask, rng: np.random.Generator) -> Mask:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from chronocam._repr import count
 from chronocam.errors import POSITIVE, InputError, MediaError, check_real, printable
 from chronocam.explanation import PAGE, Explanation
+from chronocam.explanation.parts import Pick, picked_of
 from chronocam.maps.frames import frame_spans
 from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
@@ -65,6 +67,8 @@ class SequenceExplanation:
         SequenceExplanation(lrp: 1 sample, 2 targets, 6 steps × 4 features)
         >>> explanation.top_features(0.25).shape
         (1, 2, 6, 4)
+        >>> explanation[:, 1].relevance.shape
+        (1, 1, 6, 4)
     """
 
     relevance: Float[np.ndarray, "batch target time feature"]
@@ -81,6 +85,30 @@ class SequenceExplanation:
 
     def __len__(self) -> int:
         return len(self.relevance)
+
+    def __getitem__(self, picked: Pick | tuple[Pick, Pick]) -> SequenceExplanation:
+        """Return the explanation of some samples, `explanation[0]`, or also targets, `explanation[1:3, 0]`.
+
+        By number, slice, list of numbers or mask, as NumPy takes them; both axes stay, so that one sample is
+        a batch of one, as long as its own steps. Raises IndexError for those that it does not have.
+        """
+        rows, columns = picked_of(picked, self.scores.shape)
+        at, time = np.ix_(rows, columns), self.relevance.shape[2]
+        lengths = None if self.lengths is None else tuple(self.lengths[i] for i in rows)
+        longest = max(lengths or (time,))
+        return replace(
+            self,
+            relevance=self.relevance[at][:, :, :longest],
+            scores=self.scores[at],
+            targets=tuple(tuple(self.targets[i][k] for k in columns) for i in rows),
+            ledger={name: values[at] for name, values in self.ledger.items()},
+            lengths=lengths if len(set(lengths or ())) > 1 else None,
+            origin=self.origin and self.origin.part(rows, columns),
+        )
+
+    def __iter__(self) -> Iterator[SequenceExplanation]:
+        """Yield the explanation of each sample."""
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         batch, target, time, feature = self.relevance.shape

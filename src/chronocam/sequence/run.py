@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -60,7 +60,14 @@ def explain(
         {term: np.stack([one.ledger[term] for one in attributions]) for term in attributions[0].ledger},
         tuple(dict.fromkeys(notes)),
         lengths if len(set(lengths)) > 1 else None,
-        Origin(samples[0].model.source, reading, features, target),
+        Origin(
+            ref(samples[0].model.source),
+            reading,
+            features,
+            target,
+            tuple(range(len(samples))),
+            tuple(range(len(attributions[0].relevance))),
+        ),
     )
 
 

@@ -75,8 +75,10 @@ def candidates_of(
     """Return the layers that may be explained, in the order in which they last finish.
 
     Layers of as many tokens as a text beside the picture has are left out, where there are others: four words
-    may be a grid of 2 × 2 by their number alone.
+    may be a grid of 2 × 2 by their number alone. So are layers that hold infinities, as masks of what counts
+    for nothing, though the outputs do not: times a gradient of zero these are no number.
 
+    main: the model's main output; None where none of several is.
     flat: also those where the score's gradient is zero, as it is everywhere.
     """
     every: dict[str, list[LayerCall]] = {}
@@ -84,7 +86,9 @@ def candidates_of(
         every.setdefault(call.path, []).append(call)
         every[call.path] = every.pop(call.path)  # ordered by the last call
     seen: dict[str, Candidate] = {}
+    infinite: dict[str, Candidate] = {}
     of_text: dict[str, Candidate] = {}
+    finite = main is not None and bool(np.isfinite(main).all())
     for path, own in every.items():
         call, gradients = own[-1], [one.gradient for one in own]
         if not call.changes or call.recurrent or all(gradient is None for gradient in gradients):
@@ -96,9 +100,14 @@ def candidates_of(
         filled = [zeros if gradient is None else gradient for gradient in gradients]
         if flat or not all(map(is_zero, filled)):
             worded = len(call.shape) == 3 and call.shape[1] in look.text_lengths
-            which = of_text if worded else seen
+            which = of_text if worded else infinite if finite and _has_infinity(call.output) else seen
             which[path] = Candidate(call.type, grid, filled, look.by_shape(path, call.shape, len(own)))
-    return seen or of_text
+    return seen or infinite or of_text
+
+
+def _has_infinity(output: Array) -> bool:
+    xp = namespace(output)
+    return bool(xp.any(xp.isinf(output)))
 
 
 def of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:

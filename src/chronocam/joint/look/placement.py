@@ -16,7 +16,7 @@ import numpy as np
 
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs.batches import has_samples, is_floating, map_arrays
-from chronocam.joint.look.ramps import DRAWS, SMALL, STEP, Ramps, outputs_of
+from chronocam.joint.look.ramps import DRAWS, SMALL, STEP, Ramps, moves, outputs_of
 from chronocam.layouts import (
     Bands,
     ChannelRows,
@@ -64,6 +64,7 @@ def batch_axis_of(look: Look, layer: str, layout: ChannelRows | Folded | PatchRo
     x = to_numpy(four.main).astype(np.float64)
     x[1::2] += np.random.default_rng(0).standard_normal(x[1::2].shape) * (float(x.std()) or 1.0)
     rows = outputs_of(four.moved(x), [layer])[layer][-1].astype(np.float64)
+    rows[~np.isfinite(rows)] = 0.0
     if not np.ptp(rows, axis=0).any():  # dead ones say nothing
         return layout.batch_axis
     if isinstance(layout, Folded):
@@ -136,7 +137,7 @@ def _moved_in_time(look: Look, layer: str, x: np.ndarray) -> tuple[np.ndarray, n
     base, plain, ramped = (
         look.on_grid(layer, outputs_of(look.moved(x + b), [layer])[layer]).astype(np.float64) for b in by
     )
-    d, e = (np.moveaxis(one - base, 2, 0).reshape(base.shape[2], -1) for one in (plain, ramped))
+    d, e = (np.moveaxis(one, 2, 0).reshape(base.shape[2], -1) for one in moves(base, plain, ramped))
     return (d * e).sum(axis=1) * frames, (d**2).sum(axis=1)
 
 

@@ -60,6 +60,23 @@ class Places:
         even = [half_pixel_centers(n, size) for n, size in zip(grid, self.look.grid, strict=True)]
         return self.centers(layer, grid)[0], *even[1:]
 
+    def unpadded_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
+        """Return where the cells lie of a layer whose windows in time are not padded, or not enough.
+
+        Steps and slices lie in the middle of what they see, which then is as far from the first place as from
+        the last; rows and columns tile the input evenly. None where steps that do so too are at most half a
+        step aside, as behind padded convolutions.
+        """
+        field = self.field(layer)
+        if field is None or len(field) != len(grid):
+            return None
+        middles, size, stride = _middles(field, grid)[0], self.look.grid[0], field[0].stride
+        first, *rest = (half_pixel_centers(n, length) for n, length in zip(grid, self.look.grid, strict=True))
+        before, behind = middles[0], size - 1 - middles[-1]
+        centred = min(before, behind) >= 0 and abs(before - behind) <= stride
+        aside = max(abs(middle - at) for middle, at in zip(middles, first, strict=True))
+        return (middles, *rest) if centred and aside > stride / 2 else None
+
     def past(self, layer: str) -> Window | None:
         """Return which frames a causal layer sees: its slices' own and more before; None for other layers."""
         field = self.field(layer)

@@ -235,10 +235,10 @@ class Ramps:
         """Return Σ d·e `(axis, *grid)` and Σ d² `(*grid)` over the channels of each cell and all draws."""
         products, squares = [], []
         for moved in self._moves:
-            base = _on(moved.before[layer], layout)
-            d = _on(moved.after[layer], layout) - base
+            every = [_on(one[layer], layout) for one in (moved.before, moved.after, *moved.shared)]
+            d, *shared = moves(*every)
             squares.append((d**2).sum(0))
-            products.append([(d * (2 * (_on(one[layer], layout) - base) - d)).sum(0) for one in moved.shared])
+            products.append([(d * (2 * share - d)).sum(0) for share in shared])
         return self._within(layout, np.sum(products, axis=0)), self._within(layout, np.sum(squares, axis=0))
 
     def _within(self, layout: Layout, sums: np.ndarray) -> np.ndarray:
@@ -262,6 +262,15 @@ class _Moved:
 
 def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
     return np.asarray(layout(joined(list(calls), layout)))[0].astype(np.float64)
+
+
+def moves(base: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Return by how much each of the others differs from the base, and zero where one of them is not finite.
+
+    So do masks of minus infinity, which stay as they are: they say nothing of places.
+    """
+    finite = np.logical_and.reduce([np.isfinite(one) for one in (base, *others)])
+    return [np.subtract(other, base, out=np.zeros_like(base), where=finite) for other in others]
 
 
 def follows(products: np.ndarray, squares: np.ndarray, steep: float = STEEP) -> bool | None:

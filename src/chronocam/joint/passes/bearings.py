@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from chronocam.joint.layers.default_layer import Chosen
 from chronocam.joint.look.look import Look
-from chronocam.joint.passes.diagnose import of_field, of_grid, of_padding, of_part, of_past
+from chronocam.joint.passes.diagnose import of_field, of_grid, of_padding, of_part, of_past, of_unpadded
 from chronocam.joint.passes.levels import Known, tiled
 from chronocam.joint.recipe import Recipe
 from chronocam.layouts import Bands
@@ -106,8 +106,10 @@ class Bearings:
         if self._extent is not None and self._recipe.align == "half_pixel":
             return tiled(grid, self._extent)
         if self._recipe.align == "half_pixel":
-            causal = look.places.causal_centers(layer, grid) if self._in_time(look) else None
-            return causal or self._part_centers(look)
+            in_time = self._in_time(look)
+            causal = look.places.causal_centers(layer, grid) if in_time else None
+            unpadded = look.places.unpadded_centers(layer, grid) if in_time else None
+            return causal or self._part_centers(look) or unpadded
         if not self.per_frame:
             return look.places.centers(layer, grid)
         times: tuple[float, ...] = tuple(map(float, range(grid[0])))
@@ -136,5 +138,6 @@ class Bearings:
         if self._part_centers(look) is not None:
             yield from of_part(layer, look.places.part(layer) or (), look.grid)
             yield from of_padding(layer, look.places.padding(layer, grid) or (), grid)
-        elif alone and self.centers(look) is not None:
-            yield note(of_past(layer, len(grid)))
+        elif alone and (centers := self.centers(look)) is not None:
+            causal = look.places.past(layer) is not None
+            yield note(of_past(layer, len(grid)) if causal else of_unpadded(layer, centers[0], look.grid))

@@ -173,6 +173,16 @@ def of_past(layer: str, rank: int) -> str:
     )
 
 
+def of_unpadded(layer: str, centers: Sequence[float], within: tuple[int, ...]) -> str:
+    """Return that the cells of a layer that pads no time are laid in the middle of what they see."""
+    cell, places = AXES[len(within)][0]
+    return (
+        f"layer `{layer}` loses {places} at both ends, where nothing pads them: each {cell} is laid in the "
+        f"middle of what it sees, {places} {centers[0]:g} to {centers[-1]:g} of {within[0]}; pictures carry "
+        "the outermost ones on"
+    )
+
+
 def of_inputs(look: Look) -> Iterator[str]:
     """Yield what is noticeable about inputs: pictures that were not normalised."""
     main = look.main
