@@ -15,7 +15,6 @@ from chronocam.joint.layers.branches import is_zero
 from chronocam.joint.layers.choices import Choices
 from chronocam.joint.layers.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.layers.several import Place, look_on, place_of
-from chronocam.joint.layers.stages import places
 from chronocam.joint.layers.time_axis import channels_of
 from chronocam.joint.look.look import Look
 from chronocam.joint.look.subject import Subject
@@ -23,7 +22,7 @@ from chronocam.joint.outcome import Seen, explanation_of, fused
 from chronocam.joint.passes.encoder import Encoder
 from chronocam.joint.passes.levels import MOST_LEVELS, UNKNOWN, Levels, by_level, known_of, levels_in, used
 from chronocam.joint.passes.mean_of_views import refuse_views
-from chronocam.joint.passes.record import Places, Recorded, record, silent_in
+from chronocam.joint.passes.record import Needs, Recorded, record, recorded_at, silent_in
 from chronocam.joint.passes.scoring import OperatorScore, Scoring
 from chronocam.joint.passes.view import LayerView
 from chronocam.joint.plan import Plan, key_of
@@ -234,7 +233,7 @@ class Explaining:
         if self._key is None or plan is None or self.levels is not None:
             return
         known: Plan | None = facts.known(self._key)
-        if known is None or known.places is not plan.places:
+        if known is None or known.needs is not plan.needs:
             facts.keep(self._key, plan.outline())
 
     def _recorded(self) -> tuple[Scoring, Recorded]:
@@ -258,7 +257,7 @@ class Explaining:
         """Record once, at the layers of now."""
         if self._plan is None:
             self._plan = self._planned(scoring.reads)
-        return record(self._plan.recorded, scoring, self._plan.places, levels=self.levels)
+        return record(self._plan.recorded, scoring, self._plan.needs, levels=self.levels)
 
     def _planned(self, reads: Sequence[str]) -> Plan:
         """Work out where the maps come from, and what is recorded for them."""
@@ -269,13 +268,13 @@ class Explaining:
             for method, own in zip(self.methods, at, strict=True)
             for need in method.needs
             for place in own
-            for layer in places(place.look, need, place.layer)
+            for layer in recorded_at(place.look, need, place.layer)
         ]
         # Where a method needs the input besides a layer, that is the input which the layer's map is of.
         at_input = (k for k, method in enumerate(self.methods) if any(need.at_input for need in method.needs))
         of_input = next(at_input, None)
         look = self.look if of_input is None else at[of_input][0].look
-        return Plan(self.look, self.layers, at, Places(look, needs, reads), of_input, [{} for _ in pairs])
+        return Plan(self.look, self.layers, at, Needs(look, needs, reads), of_input, [{} for _ in pairs])
 
     def _chose_again(self, recorded: Recorded) -> bool:
         """Replace a known layer that such scores do not depend on; say whether another one was chosen."""

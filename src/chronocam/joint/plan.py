@@ -10,7 +10,7 @@ from chronocam.joint.inputs.batches import Batch
 from chronocam.joint.layers.choices import exactly
 from chronocam.joint.layers.several import Place
 from chronocam.joint.look.look import Look
-from chronocam.joint.passes.record import Places
+from chronocam.joint.passes.record import Needs
 from chronocam.joint.passes.view import Atlas
 from chronocam.joint.recipe import Recipe
 from chronocam.types import Inputs, Target
@@ -22,14 +22,14 @@ class Plan:
 
     look: at inputs of these shapes, without them.
     layers: those of each method. at: where the maps of each method come from, by its layers.
-    places: what is recorded. of_input: the method whose first layer's input is recorded; None without any.
+    needs: what is recorded. of_input: the method whose first layer's input is recorded; None without any.
     atlas: where the cells of each method's layers lie.
     """
 
     look: Look
     layers: list[list[str]]
     at: list[list[Place]]
-    places: Places
+    needs: Needs
     of_input: int | None
     atlas: list[Atlas]
 
@@ -47,7 +47,7 @@ class Plan:
             ]
             for places in self.at
         ]
-        return Plan(look, self.layers, at, self.places, self.of_input, self.atlas)
+        return Plan(look, self.layers, at, self.needs, self.of_input, self.atlas)
 
     @property
     def recorded(self) -> Look:

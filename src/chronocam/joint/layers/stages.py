@@ -8,14 +8,7 @@ from collections.abc import Sequence
 from chronocam.engines import LayerCall, geometry_of
 from chronocam.errors import LayerError
 from chronocam.joint.look.look import Look
-from chronocam.types import INPUT, Need, Window
-
-
-def places(look: Look, need: Need, layer: str) -> list[str]:
-    """Return the layers at which `need` is recorded for a method at `layer`."""
-    if need.at_input:
-        return [INPUT, *(look.biases() if need.biases else ())]
-    return list(stages(look, layer)) if need.stages else [layer]
+from chronocam.types import Window
 
 
 def stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from chronocam.engines import Recording, Request, Result
 from chronocam.errors import InputError, LayerError
+from chronocam.joint.layers.stages import stages
 from chronocam.joint.look.look import Look
 from chronocam.joint.passes.diagnose import of_inputs
 from chronocam.joint.passes.levels import Levels, columns_at, level_of, used
@@ -78,7 +79,14 @@ class PassScore:
         return classes if np.array_equal(np.take_along_axis(logits, classes, axis=1), values) else None
 
 
-class Places:
+def recorded_at(look: Look, need: Need, layer: str) -> list[str]:
+    """Return the layers at which `need` is recorded for a method at `layer`."""
+    if need.at_input:
+        return [INPUT, *(look.biases() if need.biases else ())]
+    return list(stages(look, layer)) if need.stages else [layer]
+
+
+class Needs:
     """What a pass records, and at which layers: the same for all looks at inputs of the same shapes.
 
     look: one of them. needs: each with its layer. reads: the modules whose outputs the score reads.
@@ -132,7 +140,7 @@ class Places:
 
 
 def record(
-    look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None, levels: Levels | None = None
+    look: Look, scoring: Scoring, needs: Needs, inputs: Inputs | None = None, levels: Levels | None = None
 ) -> Recorded:
     """Record what is needed at each layer.
 
@@ -140,14 +148,14 @@ def record(
     levels: the layers on which boxes of each level are explained, and no others.
     """
     score = PassScore(scoring)
-    request = places.asked_by(score, levels)
+    request = needs.asked_by(score, levels)
     recording = look.engine.record(look.inputs if inputs is None else inputs, score, request)
     columns = score.columns[0]
     if levels is not None and not used(levels, columns.infos):
         recording = replace(recording, gradients=_zeros(recording, request.gradients))
     if look.detach_attention and recording.attention is None:
         raise InputError("detach_attention= found no attention weights over the frames; leave it out")
-    for need, layer in places.connecting:
+    for need, layer in needs.connecting:
         wanted = request.wanted is None or request.wanted(layer)
         if wanted and layer not in (recording.guided if need.guided else recording.gradients):
             return Recorded(recording, columns, (), layer, look.engine.obstacle())

@@ -19,14 +19,14 @@ from chronocam.engines.base import Calls
 from chronocam.errors import InputError, LayoutError
 from chronocam.joint.inputs.batches import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.layers.choices import kind_of
-from chronocam.joint.layers.stages import places, stages
+from chronocam.joint.layers.stages import stages
 from chronocam.joint.look.look import Look
 from chronocam.joint.look.placement import BESIDE
 from chronocam.joint.passes.bearings import Bearings, Centers
 from chronocam.joint.passes.biases import bias_terms
 from chronocam.joint.passes.changes import ScoresOfChanges
 from chronocam.joint.passes.levels import UNKNOWN, Known
-from chronocam.joint.passes.record import Places, links, record
+from chronocam.joint.passes.record import Needs, links, record, recorded_at
 from chronocam.joint.passes.scoring import Scoring
 from chronocam.joint.recipe import Recipe
 from chronocam.layouts.base import channels_in, inverse, joined
@@ -265,24 +265,26 @@ class LayerView:
     def again(self, change: Change) -> tuple[Capture, ...]:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._look.inputs)
-        recorded = record(self._look, self._further, self._places, changed).connected()
+        recorded = record(self._look, self._further, self._needs, changed).connected()
         return self._captures(recorded.recording, recorded.columns.slices[0])
 
     def moved(self, change: Change) -> LayerView:
         """Return the view of the same layer and targets after a change of the explained input."""
         look = replace(self._look, inputs=map_arrays(self.on_main(change), self._look.inputs))
         scoring = self._further
-        recorded = record(look, scoring, self._places).connected()
+        recorded = record(look, scoring, self._needs).connected()
         columns = recorded.columns.slices[0]
         more = self._known, self._atlas
         return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns, *more)
 
     @property
-    def _places(self) -> Places:
+    def _needs(self) -> Needs:
         needs = [
-            (need, layer) for need in self._recipe.needs for layer in places(self._look, need, self._layer)
+            (need, layer)
+            for need in self._recipe.needs
+            for layer in recorded_at(self._look, need, self._layer)
         ]
-        return Places(self._look, needs, self._scoring.reads)
+        return Needs(self._look, needs, self._scoring.reads)
 
     @property
     def _further(self) -> Scoring:
