@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.methods import METHODS
-from chronocam.types import Finding, TargetInfo, note
+from chronocam.types import Finding, TargetInfo
+from chronocam.types.findings import note
 
 X = torch.randn(7, 3, 16, 16, generator=torch.Generator().manual_seed(11))
 Y = torch.tensor([0, 1, 2, 3, 4, 0, 1])

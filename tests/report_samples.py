@@ -16,7 +16,8 @@ from chronocam.maps.frames import frame_spans
 from chronocam.media import Clip, still, stills
 from chronocam.sequence import SequenceExplanation
 from chronocam.targets.steps import StepInfo
-from chronocam.types import TargetInfo, note
+from chronocam.types import TargetInfo
+from chronocam.types.findings import note
 
 
 def photo(height, width, seed=0):

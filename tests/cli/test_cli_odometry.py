@@ -27,7 +27,8 @@ from chronocam.runs.drives.networks import Networks, Windows, networks_of
 from chronocam.runs.drives.read import read_frames
 from chronocam.runs.drives.study import NetworkMaps
 from chronocam.runs.drives.targets import DriveScene, drive_targets
-from chronocam.types import Finding, TargetInfo, note
+from chronocam.types import Finding, TargetInfo
+from chronocam.types.findings import note
 
 FACTORY = """
 import torch

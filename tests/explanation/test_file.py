@@ -13,7 +13,8 @@ from PIL import Image
 
 import chronocam as cc
 from chronocam.errors import MediaError
-from chronocam.types import Finding, note
+from chronocam.types import Finding
+from chronocam.types.findings import note
 
 
 @pytest.mark.parametrize("e", [FULL, explanation(blob()), explanation(RNG.normal(size=(1, 3, 5)))])

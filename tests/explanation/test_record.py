@@ -13,7 +13,8 @@ import chronocam as cc
 from chronocam.errors import InputError
 from chronocam.explanation import concatenate
 from chronocam.maps import arrays
-from chronocam.types import TargetInfo, note
+from chronocam.types import TargetInfo
+from chronocam.types.findings import note
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from chronocam.errors import InputError, MediaError
 from chronocam.media import Clip, still, stills
 from chronocam.render import strength
 from chronocam.render._overlay import relative
-from chronocam.types import note
+from chronocam.types.findings import note
 
 EVIL = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 

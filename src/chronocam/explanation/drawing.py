@@ -29,7 +29,8 @@ from chronocam.render.sheets.words import words_sheet
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
 from chronocam.render.words import under
-from chronocam.types import WORDS, BoxInfo, Media, Window, is_missing
+from chronocam.types import BoxInfo, Media, Window
+from chronocam.types.targets import WORDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -258,7 +259,7 @@ class Drawing:
         return [
             [
                 str(info)
-                if is_missing(info)
+                if info.is_missing
                 else under(str(info), scores[i, k], None if sure is None else sure[i, k])
                 for k, info in enumerate(infos)
             ]

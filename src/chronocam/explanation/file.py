@@ -19,7 +19,9 @@ from chronocam.media.archive import Archive, Sought, write_archive
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.limits import PICTURE
 from chronocam.media.preprocess import Preprocess
-from chronocam.types import WORDS, BoxInfo, Finding, TargetInfo, Window, WordsInfo, note
+from chronocam.types import BoxInfo, Finding, TargetInfo, Window, WordsInfo
+from chronocam.types.findings import note
+from chronocam.types.targets import WORDS
 
 if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation

@@ -13,7 +13,8 @@ from chronocam.errors import InputError
 from chronocam.explanation.drawing import of_boxes
 from chronocam.maps.arrays import Origin
 from chronocam.maps.attention import Attention
-from chronocam.types import NO_FURTHER, BoxInfo, Finding, TargetInfo
+from chronocam.types import BoxInfo, Finding, TargetInfo
+from chronocam.types.targets import NO_FURTHER
 
 if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation

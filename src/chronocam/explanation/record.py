@@ -27,17 +27,8 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, SampleWords, items_of, title_of, write_page
-from chronocam.types import (
-    WORDS,
-    Array,
-    Finding,
-    Media,
-    TargetInfo,
-    Window,
-    is_missing,
-    missing_in,
-    of_sample,
-)
+from chronocam.types import Array, Finding, Media, TargetInfo, Window
+from chronocam.types.targets import WORDS, missing_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -209,7 +200,7 @@ class Explanation:
 
     def columns_of(self, sample: int) -> list[int]:
         """Return the columns that a sample has; the first where it has none, so that there is one to show."""
-        return [k for k, info in enumerate(self.targets[sample]) if not is_missing(info)] or [0]
+        return [k for k, info in enumerate(self.targets[sample]) if not info.is_missing] or [0]
 
     def boxes(self, threshold: float = 0.15, largest: bool = True) -> list[list[list[Box]]]:
         """Return, per sample and target, bounding boxes `(x0, y0, x1, y1)` in input pixels (ends exclusive).
@@ -311,12 +302,17 @@ class Explanation:
                 self.scores[sample],
                 self.method,
                 self.layer,
-                of_sample(self.findings, sample),
+                self._remarks_on(sample),
                 self._picture(sample),
             )
         if self.maps.ndim == 3:  # of signals, which pages show as pictures
             return replace(strip(self).maps_on_page(sample), of_signal=True, pictures=self._picture(sample))
         return self.maps_on_page(sample)
+
+    def _remarks_on(self, sample: int) -> list[str]:
+        """Return the texts of the findings that concern a sample, without its number."""
+        texts = (finding.text for finding in self.findings if finding.sample in (None, sample))
+        return [text.removeprefix(f"sample {sample}, ") for text in texts]
 
     def maps_on_page(self, sample: int) -> SampleMaps:
         """Return what a page draws of the maps of one sample, of pictures or clips."""
@@ -329,7 +325,7 @@ class Explanation:
             confidences=None if confidences is None else confidences[rows, columns],
             method=self.method,
             layer=self.layer,
-            findings=of_sample(self.findings, sample),
+            findings=self._remarks_on(sample),
             dims=self.dims,
             input_size=self.input_size if self.sizes is None else self.sizes[sample],
             centers=self.centers,

@@ -26,7 +26,9 @@ from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.types import Array, Capture, Finding, Target, TargetInfo, Window, missing_in, note
+from chronocam.types import Array, Capture, Finding, Target, TargetInfo, Window
+from chronocam.types.findings import note
+from chronocam.types.targets import missing_in
 
 Join: TypeAlias = Callable[[Sequence[Array]], Array]
 """Makes one map of those of several layers."""

@@ -17,7 +17,8 @@ from chronocam.joint.recipe import Recipe
 from chronocam.joint.words import are_of_words, by_word, over_words
 from chronocam.maps.fuse import check_fuse
 from chronocam.maps.views import views_named
-from chronocam.types import Inputs, Targets, missing_in
+from chronocam.types import Inputs, Targets
+from chronocam.types.targets import missing_in
 
 
 class Session:

@@ -19,7 +19,8 @@ from chronocam.joint.recipe import Recipe
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.targets.text import Caption, embeddings_in, unit
 from chronocam.targets.words import words_in
-from chronocam.types import WORDS, Array, Finding, Inputs, Model, WordsInfo
+from chronocam.types import Array, Finding, Inputs, Model, WordsInfo
+from chronocam.types.targets import WORDS
 
 TEXT: Final = "text"
 """What `on=` calls the captions of a model of two towers."""

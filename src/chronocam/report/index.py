@@ -31,7 +31,7 @@ from chronocam.render.page.records import (
 )
 from chronocam.render.theme import DIVERGING
 from chronocam.sequence import SequenceExplanation
-from chronocam.types import WORDS
+from chronocam.types.targets import WORDS
 
 _THUMBNAILS: Final = {200: 420, 600: 320, 10**9: 208}
 """The longest side of a small picture in pixels, for so many pages at most: an index stays quick to open."""

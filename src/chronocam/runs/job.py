@@ -12,7 +12,8 @@ import numpy as np
 from chronocam.errors import ChronocamError, InputError
 from chronocam.records import Failure, Result
 from chronocam.runs.files import write_result
-from chronocam.types import Inputs, note
+from chronocam.types import Inputs
+from chronocam.types.findings import note
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation

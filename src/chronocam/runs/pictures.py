@@ -20,7 +20,8 @@ from chronocam.runs.entries import map_entry, words_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import find_pictures, search
 from chronocam.runs.job import MapJob
-from chronocam.types import WORDS, BoxInfo, Inputs, is_missing
+from chronocam.types import BoxInfo, Inputs
+from chronocam.types.targets import WORDS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -142,7 +143,7 @@ def _sample(explanation: Explanation, i: int) -> Explanation:
     Raises TargetError for a sample in which no box was found.
     """
     one = explanation[i, explanation.columns_of(i)]
-    if is_missing(one.targets[0][0]):
+    if one.targets[0][0].is_missing:
         raise TargetError(f"the model finds {one.targets[0][0]} in the picture")
     return replace(one, copies=None)
 

@@ -36,7 +36,8 @@ from chronocam.sequence.settling import (
     without_own,
 )
 from chronocam.targets.steps import StepInfo
-from chronocam.types import Array, TargetInfo, note
+from chronocam.types import Array, TargetInfo
+from chronocam.types.findings import note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,8 @@ from chronocam.errors import TargetError, check_real, check_whole
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.targets.classes import PredictedByDefault
 from chronocam.targets.labels import find_label
-from chronocam.types import NO_FURTHER, Array, BoxInfo, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, BoxInfo, Outputs, Scored, Target, TargetInfo
+from chronocam.types.targets import NO_FURTHER
 
 Of: TypeAlias = Literal["score", "class", "objectness", "x0", "y0", "x1", "y1", "iou"]
 """What of a box is explained."""

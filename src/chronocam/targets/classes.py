@@ -16,7 +16,8 @@ from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
 from chronocam.targets.returned import arrays_in
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, is_missing, label_of
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types.targets import label_of
 
 ONE_LOGIT: Final = (
     "the model's one output is taken for the logit of two classes, class 1 = +output and class 0 = −output; "
@@ -309,7 +310,7 @@ class Contrast(Target):
 
 def _rather(one: TargetInfo, other: TargetInfo) -> TargetInfo:
     """Return what a contrast is called; where a sample lacks one side, that one."""
-    missing = next((info for info in (one, other) if is_missing(info)), None)
+    missing = next((info for info in (one, other) if info.is_missing), None)
     return missing or TargetInfo(f"{one} rather than {other}")
 
 

@@ -12,7 +12,8 @@ from chronocam.joint.passes.levels import Known, tiled
 from chronocam.joint.recipe import Recipe
 from chronocam.layouts import Bands
 from chronocam.layouts.base import joined
-from chronocam.types import INPUT, Array, Finding, Window, note
+from chronocam.types import INPUT, Array, Finding, Window
+from chronocam.types.findings import note
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ import numpy as np
 from chronocam.joint.inputs.batches import is_floating
 from chronocam.maps.arrays import held, namespace
 from chronocam.maps.combine import magnitude_of_products
-from chronocam.types import NO_FURTHER, Array, Capture, Finding, TargetInfo, Window, missing_in
+from chronocam.types import Array, Capture, Finding, TargetInfo, Window
+from chronocam.types.targets import NO_FURTHER, missing_in
 
 if TYPE_CHECKING:
     from chronocam.joint.look.look import Look

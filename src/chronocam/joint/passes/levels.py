@@ -12,7 +12,7 @@ import numpy as np
 from chronocam.maps.arrays import expand, namespace, placed
 from chronocam.maps.resample import resample
 from chronocam.targets.boxes import BoxesOf
-from chronocam.types import INPUT, Array, BoxInfo, TargetInfo, is_missing
+from chronocam.types import INPUT, Array, BoxInfo, TargetInfo
 
 Levels: TypeAlias = Mapping[int, str]
 """The layer of each level."""
@@ -41,7 +41,7 @@ UNKNOWN: Final = Known()
 
 def level_of(info: TargetInfo) -> int | None:
     """Return the level on which a column is explained; None for one that explains nothing in a sample."""
-    return None if is_missing(info) else info.level if isinstance(info, BoxInfo) else 0
+    return None if info.is_missing else info.level if isinstance(info, BoxInfo) else 0
 
 
 def columns_at(levels: Levels, layer: str, infos: Infos) -> Sequence[int]:

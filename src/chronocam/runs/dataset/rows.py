@@ -16,7 +16,7 @@ import numpy as np
 from chronocam.errors import MediaError, encodable, first_line
 from chronocam.jsonable import JsonRecord, parse_json
 from chronocam.runs.dataset.inputs.base import need
-from chronocam.types import BoxInfo, Finding, TargetInfo, Window
+from chronocam.types import Finding, TargetInfo, Window
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -95,7 +95,7 @@ class Rows:
     def add(self, key: str, sample: int, explanations: dict[str, Explanation], k: int) -> None:
         """Add the rows of sample `k` of a batch; one row alone where a number of it is not finite."""
         every = [(one, t) for one in explanations.values() for t in range(one.scores.shape[1])]
-        columns = [(one, t) for one, t in every if not _is_missing(one, k, t)]
+        columns = [(one, t) for one, t in every if not one.targets[k][t].is_missing]
         if not columns:
             one, t = every[0]
             self.fail(key, sample, one.targets[k][t].name)
@@ -200,11 +200,6 @@ def _parsed(notes: bytes) -> _Notes:
         return _Notes.from_json(parse_json(notes.decode()), "its notes")
     except (MediaError, UnicodeDecodeError) as error:
         raise Damaged(f"does not say what its rows are of ({first_line(error)})") from error
-
-
-def _is_missing(one: Explanation, sample: int, target: int) -> bool:
-    """Say whether a column stands for a box that others in the batch have and this sample has not."""
-    return isinstance(one.targets[sample][target], BoxInfo) and bool(np.isnan(one.scores[sample, target]))
 
 
 def encoded(values: np.ndarray, kind: str) -> tuple[float, bytes, bool]:
