@@ -441,6 +441,7 @@ def cropped(x: Any) -> Any:
         (ChannelsLast(), [(2, 4, 5, 3)]),
         (FramesFirst(), [(2, 6, 3, 4, 5)]),
         (Tokens((4, 5), prefix=2), [(2, 22, 3)]),
+        (Tokens((4, 5), middle=1), [(2, 21, 3)]),
         (Tokens((4, 5), batch_axis=1, token_axis=0), [(20, 2, 3)]),
         (Tokens((4, 5), token_axis=2), [(2, 3, 20)]),
         (VideoTokens((6, 4, 5), 1), [(2, 121, 3)]),

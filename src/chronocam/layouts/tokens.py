@@ -21,6 +21,7 @@ class Tokens(Layout):
 
     grid: the tokens' grid, row by row.
     prefix, suffix: how many tokens come before and after.
+    middle: how many others stand behind the first half of the tokens, rounded down, as in Vision Mamba.
     batch_axis: 1 for `(tokens, batch, channel)`.
     token_axis: 2 for `(batch, channel, tokens)`.
 
@@ -34,16 +35,23 @@ class Tokens(Layout):
     batch_axis: int = 0
     token_axis: int = 1
     suffix: int = 0
+    middle: int = 0
     name: ClassVar[str] = "tokens"
+
+    @property
+    def length(self) -> int:
+        """How many tokens there are, with those beside the grid's."""
+        return self.prefix + prod(self.grid) + self.middle + self.suffix
 
     def __call__(self, array: Array) -> Array:
         """Drop the other tokens and put the rest on the grid.
 
         Raises LayoutError where their number does not fit.
         """
-        xp, last = namespace(array), self.prefix + prod(self.grid)
-        if array.ndim != 3 or array.shape[self.token_axis] != last + self.suffix:
-            after = f", and {self.suffix} after them" if self.suffix else ""
+        xp = namespace(array)
+        if array.ndim != 3 or array.shape[self.token_axis] != self.length:
+            after = f", {self.middle} in their middle" if self.middle else ""
+            after += f", and {self.suffix} after them" if self.suffix else ""
             raise LayoutError(
                 f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and "
                 f"{prod(self.grid)} for the grid {self.grid}{after} on axis {self.token_axis}: give another "
@@ -51,12 +59,19 @@ class Tokens(Layout):
             )
         channel_axis = 3 - self.batch_axis - self.token_axis
         array = xp.permute_dims(array, (self.batch_axis, channel_axis, self.token_axis))
-        return xp.reshape(array[:, :, self.prefix : last], (*array.shape[:2], *self.grid))
+        tokens = array[:, :, self.prefix : self.length - self.suffix]
+        if self.middle:
+            half = prod(self.grid) // 2
+            tokens = xp.concat([tokens[:, :, :half], tokens[:, :, half + self.middle :]], axis=2)
+        return xp.reshape(tokens, (*array.shape[:2], *self.grid))
 
     def others(self) -> list[Tokens]:
-        """Return the same grid with other numbers of tokens before it."""
-        left = self.prefix + self.suffix
-        return [replace(self, prefix=n, suffix=left - n) for n in sides(left) if n != self.prefix]
+        """Return the same grid with the other tokens elsewhere: before, after or amid those of the grid."""
+        left = self.prefix + self.suffix + self.middle
+        every = [replace(self, prefix=n, suffix=left - n, middle=0) for n in sides(left)]
+        if left:
+            every.append(replace(self, prefix=0, suffix=0, middle=left))
+        return [one for one in every if one != self]
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from explained import batches_seen
 from helpers import one_line, seeded
-from plain_hooks import agrees, cam_of_score
+from plain_hooks import agrees, by_hand, cam_of_score
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -314,6 +314,31 @@ def test_a_wide_grid_is_not_shifted_by_tokens_around_it(
         np.testing.assert_array_equal(found.maps, expected.maps)
 
 
+class Amid(Shuffled):
+    """A class token, and others, behind the first half of the patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).mT
+        half = tokens.shape[1] // 2
+        others = self.before.expand(len(x), -1, -1)
+        tokens = self.block(torch.cat([tokens[:, :half], others, tokens[:, half:]], 1))
+        return self.fc(tokens.tanh().mean(1))
+
+
+@pytest.mark.parametrize(("size", "amid"), [((64, 64), 1), ((28, 36), 1), ((32, 48), 2)])
+def test_tokens_amid_the_patches_are_left_out(size: tuple[int, int], amid: int) -> None:
+    net, x = seeded(lambda: Amid(before=amid)), torch.rand(2, 3, *size)
+    half = size[0] * size[1] // 32
+    values, slopes = (
+        torch.cat([t[:, :half], t[:, half + amid :]], 1).mT.reshape(2, 16, size[0] // 4, size[1] // 4)
+        for t in by_hand(net, "block", x, 1)
+    )
+    expected = (slopes.mean((2, 3), keepdim=True) * values).sum(1)
+    for layer in (None, "block"):
+        maps = cc.GradCAM(net, layer, signed=True).explain(x, 1).maps[:, 0]
+        np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-7)
+
+
 class Rows(nn.Module):
     """A convolution over rows: over the patches of a picture, or over what is left of it beside one axis."""
 
@@ -599,6 +624,69 @@ def test_a_picture_that_the_network_turns_is_not_laid_over_the_given_one(
 )
 def test_channels_may_be_turned(turn: Callable[[Tensor], Tensor]) -> None:
     agrees(seeded(lambda: Turned(turn)), "cnn", X, 1, lambda y: y[:, 1])
+
+
+class Stacked(nn.Module):
+    """Convolutions that see parts of the picture side by side."""
+
+    def __init__(self, stack: Callable[[Tensor], Tensor], channels: int) -> None:
+        super().__init__()
+        self.stack, self.fc = stack, nn.Linear(8, 3)
+        self.cnn = nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1), nn.Tanh(), nn.Conv2d(8, 8, 3, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.cnn(self.stack(x)).relu().mean((2, 3)))
+
+
+def late(x: Tensor) -> Tensor:
+    return torch.cat([F.avg_pool2d(part, 3, 2, 1) for part in x.chunk(2, 3)], 1)
+
+
+@pytest.mark.parametrize("layer", [None, "cnn"])
+@pytest.mark.parametrize(
+    ("stack", "channels", "cells"),
+    [
+        (lambda x: torch.cat([x[..., :32], x[..., 32:]], 1), 6, "columns"),
+        (lambda x: x[:, :, :32] + x[:, :, 32:], 3, "rows"),
+        (lambda x: torch.cat(x.chunk(4, 3), 1), 12, "columns"),
+        (
+            lambda x: x.unflatten(3, (2, -1)).unflatten(2, (2, -1)).movedim(4, 2).flatten(1, 3),
+            12,
+            "rows and col",
+        ),
+        (late, 6, "columns"),
+    ],
+    ids=["halves", "added", "quarters", "space to depth", "late"],
+)
+def test_a_cell_that_sees_several_places_is_laid_over_none(
+    stack: Callable[[Tensor], Tensor], channels: int, cells: str, layer: str | None
+) -> None:
+    net = seeded(lambda: Stacked(stack, channels))
+    with pytest.raises((LayerError, LayoutError)) as error:
+        cc.GradCAM(net, layer).explain(X, 1)
+    one_line(error, f"its {cells}", "see several places each", "layout=")
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        lambda x: F.pixel_unshuffle(x, 2),
+        lambda x: torch.cat([x[:, :, a::2, b::2] for a in (0, 1) for b in (0, 1)], 1),
+    ],
+)
+def test_neighbours_may_be_stacked(stack: Callable[[Tensor], Tensor]) -> None:
+    agrees(seeded(lambda: Stacked(stack, 12)), "cnn", X, 1, lambda y: y[:, 1])
+
+
+def test_tokens_of_stacked_halves_are_laid_over_none() -> None:
+    net = seeded(Shuffled)
+    net.patch = nn.Sequential(
+        Stacked(lambda x: torch.cat(x.chunk(2, 3), 1), 6).cnn[0], nn.Conv2d(8, 16, 2, 2)
+    )
+    net.patch.register_forward_pre_hook(lambda module, args: torch.cat(args[0].chunk(2, 3), 1))
+    for layer in (None, "block"):
+        with pytest.raises((LayerError, LayoutError), match="see several places each"):
+            cc.GradCAM(net, layer).explain(X, 1)
 
 
 TURNS: list[Callable[[Tensor], Tensor]] = [
@@ -1128,11 +1216,17 @@ def pasted(x: Tensor) -> Tensor:
     return canvas
 
 
+def mirrored(x: Tensor) -> Tensor:
+    wide = torch.cat([x[..., :16].flip(-1), x, x[..., -24:].flip(-1)], -1)
+    return torch.cat([wide, wide[:, :, -1:].expand(-1, -1, 8, -1)], 2)
+
+
 @pytest.mark.parametrize("layer", [None, "conv"])
 @pytest.mark.parametrize(
     "pad",
     [
         lambda x: F.pad(x, (16, 24, 0, 8)),
+        mirrored,
         nn.ZeroPad2d((16, 24, 0, 8)),
         nn.ReflectionPad2d((16, 24, 0, 8)),
         beside,

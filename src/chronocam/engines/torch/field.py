@@ -157,8 +157,19 @@ def _below(
     """Yield the nodes that one is made of, each with the field in it."""
     pasted = pastes(node, len(field.stride))
     for at, (child, _) in enumerate(node.next_functions):
-        if child is not None:
+        if child is not None and not (pasted and _is_strip(node, at)):
             yield child, _through_pasting(node, at, field) if pasted else through(node, field)
+
+
+def _is_strip(node: Any, at: int) -> bool:
+    """Say whether one of the tensors that were put together is cut from another, as padding by hand is."""
+    child = node.next_functions[at][0]
+    others = {one for one, _ in node.next_functions if one is not child}
+    while len(child.next_functions) == 1 and child.next_functions[0][0] is not None:
+        child = child.next_functions[0][0]
+        if child in others:
+            return True
+    return False
 
 
 def pastes(node: Any, rank: int) -> bool:
@@ -217,9 +228,10 @@ def _through_pasting(node: Any, at: int, field: GridField) -> GridField | None:
         part = node(places.contiguous())[at]
         if part is None or part.ndim != len(whole.shape):
             return None
-        own = part.movedim(axis, 0).flatten(1)[:, 0]
-        starts.append(int(own[0]) - 1)
-        if not torch.equal(own, own[0] + torch.arange(len(own)).to(own)):
+        own = part.movedim(axis, 0).flatten(1).amax(1)
+        (left,) = own.nonzero(as_tuple=True)  # without what was put onto it
+        starts.append(int(own[left[0]] - 1 - left[0]) if len(left) else 0)
+        if not torch.equal(own[left], own[left[:1]] + left - left[:1]):
             return None
     ones = (1,) * rank
     return field.through(ones, ones, starts, ones)

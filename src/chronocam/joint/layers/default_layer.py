@@ -339,7 +339,7 @@ class _Proof:
             settled = self.look.settled(path, self._measured(path))
             gradient = settled.layout(joined(candidate.gradients, settled.layout))
         except MisplacedError as error:
-            self.contradicted = self.contradicted or f"at layer `{path}`, {error.how}"
+            self.contradicted = self.contradicted or f"at layer `{error.layer}`, {error.how}"
             return UNPROVEN
         except LayoutError:
             return UNPROVEN
@@ -353,7 +353,10 @@ class _Proof:
             return None
         if path not in self._ramps:
             others = [one for one in reversed(self.counting) if one not in self._ramps and one != path]
+            moved = self.look.first_moved
             some, left = [path], AT_ONCE - self._sizes[path]
+            if moved is not None and moved.path not in self._ramps and moved.path != path:
+                some.append(moved.path)
             for one in others:
                 left -= self._sizes[one]
                 if left < 0:

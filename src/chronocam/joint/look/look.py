@@ -332,14 +332,47 @@ class Look:
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
 
+        self.refuse_stacked(ramps)
+
         def misplaced() -> str | None:
             moving = ramps or Ramps(self.one, [layer])
-            wrong = not moving.verdict(layer, layout) if of_parts else moving.contradicts(layer, layout)
-            return moving.order(layer, layout) if wrong else None
+            if of_parts:
+                return None if moving.verdict(layer, layout) else moving.order(layer, layout)
+            wrong = moving.contradicts(layer, layout)
+            return moving.order(layer, layout) if wrong else moving.sees_several(layer, layout)
 
         how = self.subject.once(("misplaced", layer, self.number, self.size_of_one), misplaced)
         if how is not None:
             raise MisplacedError(layer, shape, how)
+
+    def refuse_stacked(self, ramps: Ramps | None = None) -> None:
+        """Raise MisplacedError where cells of the first layer see several places, and so those after it do.
+
+        Deeper ones see so much that it no longer shows. Found out once per input size, only where the network
+        may move places before that layer. ramps: see `settle`.
+        """
+        first = self.first_moved
+
+        def stacked() -> str | None:
+            if first is None:
+                return None
+            measured = ramps is not None and first.path in ramps.layers
+            moving = ramps if ramps is not None and measured else Ramps(self.one, [first.path])
+            return moving.sees_several(first.path, self.one.by_shape(first.path, first.shape))
+
+        how = self.subject.once(("stacked", self.number, self.size_of_one), stacked)
+        if first is not None and how is not None:
+            raise MisplacedError(first.path, first.shape, how)
+
+    @property
+    def first_moved(self) -> LayerCall | None:
+        """The first layer on a grid of a picture or signal, if the network may move places before it."""
+        if len(self.grid) > 2 or not is_floating(self.main):
+            return None
+        first = next(
+            (one for one in self.one.calls() if one.order and len(one.shape) == len(self.shape)), None
+        )
+        return first if first is not None and self.places.moves(first.path) else None
 
     def _proven(self, layer: str, site: Site) -> Layout:
         settled = self.settled(layer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -199,6 +198,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         # Features that are looked up come last.
         looked_up = next((fit for fit in fits if isinstance(fit, ChannelsLast)), fits[0])
         return Settled(looked_up, f"{_assumed(layer)}: the input holds no floating-point numbers to move")
+    look.refuse_stacked(ramps)
     beside = [] if ramps else _beside(path, calls)
     ramps = ramps or Ramps(look, [layer, *beside])
     settled = _proven(ramps, layer, fits, beside) or _left_open(ramps, layer, fits, site)
@@ -220,8 +220,9 @@ def _has_places(look: Look, layout: Tokens, calls: Sequence[LayerCall]) -> bool:
     """
     if not is_floating(look.main):
         return True
-    length = prod(layout.grid) + layout.prefix + layout.suffix
-    every = dict.fromkeys(call.path for call in calls if len(call.shape) == 3 and call.shape[1] == length)
+    every = dict.fromkeys(
+        call.path for call in calls if len(call.shape) == 3 and call.shape[1] == layout.length
+    )
     first = list(every)[:BESIDE]
     ramps = Ramps(look, first)
     verdicts = [ramps.verdict(path, layout) for path in first]
@@ -336,7 +337,7 @@ def _assumed(layer: str) -> str:
 class MisplacedError(LayoutError):
     """The cells of a layer lie in another order than its kind says.
 
-    how: where they look, in words.
+    layer: its path. how: where they look, in words.
     """
 
     def __init__(self, layer: str, shape: tuple[int, ...], how: str) -> None:
@@ -345,6 +346,7 @@ class MisplacedError(LayoutError):
             f"the model turns or mixes before: {how}; explain the part behind that, or give layout=, a "
             "function that puts them in the input's order"
         )
+        self.layer: str = layer
         self.how: str = how
 
 

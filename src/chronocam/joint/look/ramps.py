@@ -63,6 +63,14 @@ STRAY: Final = 0.15
 """How far cells that follow no axis look from any line, at least, where that contradicts the kind of a layer:
 true grids had 0.13 at most, with a correlation of 0.98, pictures side by side 0.17 to 0.47."""
 
+ALONE: Final = 0.75
+"""The slope of narrow cells, by the share of the input that they lie on, below which they may see several
+places of it: n of them have 1/n, one has 0.85 and more."""
+
+WAVES: Final = 0.1
+"""How far cells are spread by a wave over the input, at least, where it says what they see: it is 0.35 in the
+input itself, and 0 where they see more than its periods."""
+
 SHARP: Final = 0.5
 """The slope along at most `FEW` cells above which their order in the first draw is not chance."""
 
@@ -101,6 +109,7 @@ class Ramps:
         self._known = known
         self._draws = 0
         self._moves: list[_Moved] = []
+        self._waves: dict[tuple[int, int, int], Outputs] = {}
         self._x: np.ndarray = to_numpy(look.main).astype(np.float64)
         self._spread = float(self._x.std()) or 1.0
 
@@ -133,8 +142,8 @@ class Ramps:
             )
             for axis, n in zip(axes, parts, strict=True)
         ]
-        after = self._outputs(x + noise)
-        self._moves.append(_Moved(before, after, [self._outputs(x + noise * share) for share in shares]))
+        after, shared = self._outputs(x + noise), [self._outputs(x + noise * share) for share in shares]
+        self._moves.append(_Moved(before, after, shared, x, noise))
 
     def _outputs(self, x: np.ndarray) -> Outputs:
         return outputs_of(self.look.moved(x), self.layers)
@@ -188,6 +197,50 @@ class Ramps:
             if not looks_elsewhere(*self._sums(layer, layout)):
                 return False
         return True
+
+    def sees_several(self, layer: str, layout: Layout) -> str | None:
+        """Say, in words, which cells of a layer see several places that lie apart; None where none do.
+
+        Parts of a picture that are stacked or added up are in order: each goes over the whole grid. But cells
+        that see n such places look on 1/n as fast as they should, and a wave of n periods over the input
+        moves them by their place in a part, not by their place in the whole. Where they see so much
+        that it hardly moves them one by one, that stays open.
+        """
+        if self.look.tiles is not None or len(self.look.grid) > 2:
+            return None
+        if not self._draws:
+            self.draw()
+        named, part = [], None
+        for axis, looks, places in _along(*without_padding(*self._sums(layer, layout))):
+            slope = (looks[axis] - looks[axis].mean()) @ places / (places @ places)
+            if len(places) < FEW or not 0 < slope < ALONE or _correlation(looks[axis], places) < IN_ORDER:
+                continue
+            size = self.look.grid[axis]
+            part = part or self.look.places.part(layer) or tuple((0, n - 1) for n in self.look.grid)
+            low, high = part[axis]
+            periods = min(round((high - low + 1) / size / slope), len(places) // 2)
+            if periods > 1 and self._waves_elsewhere(layer, layout, axis, periods, part[axis]):
+                named.append(_NAMES[len(self.look.grid)][axis])
+        return f"its {' and '.join(named)} see several places each, {_STACKED}" if named else None
+
+    def _waves_elsewhere(
+        self, layer: str, layout: Layout, axis: int, periods: int, part: tuple[int, int]
+    ) -> bool:
+        """Say whether a wave along an axis moves cells by another place than their own."""
+        moved, (low, high), key = self._moves[-1], part, (self._draws, axis, periods)
+        if key not in self._waves:
+            along = [i for i in range(1, moved.x.ndim) if i != self.look.channel_axis][axis]
+            at = (np.arange(moved.x.shape[along]) - low + 0.5) / (high - low + 1)
+            wave = _wave(at, periods).reshape([-1 if i == along else 1 for i in range(moved.x.ndim)])
+            self._waves[key] = self._outputs(moved.x + moved.noise * wave)
+        base = _on(moved.before[layer], layout)
+        d, e = (_on(one[layer], layout) - base for one in (moved.after, self._waves[key]))
+        others = tuple(i for i in range(d.ndim) if i != axis + 1)
+        squares, products = (d**2).sum(others), (d * e).sum(others)
+        (moving,) = np.nonzero(squares)
+        seen = products[moving] / squares[moving]
+        own = _wave((np.arange(len(moving)) + 0.5) / len(moving), periods)
+        return bool(seen.std() > WAVES) and _correlation(seen, own) < 0.5
 
     def _of_picture(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
         return without_padding(*self._sums(layer, layout))
@@ -253,11 +306,28 @@ class Ramps:
 
 @dataclass(frozen=True)
 class _Moved:
-    """What layers return for an input, after noise, and after the share of it that each ramp leaves."""
+    """What layers return for an input, after noise, and after the share of it that each ramp leaves.
+
+    x, noise: that input, and the noise.
+    """
 
     before: Outputs
     after: Outputs
     shared: Sequence[Outputs]
+    x: np.ndarray
+    noise: np.ndarray
+
+
+_NAMES: Final = {1: ("cells",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
+"""What cells along each axis of a grid are called."""
+
+_STACKED: Final = "as where parts of a picture are stacked or added up"
+
+
+def _wave(at: np.ndarray, periods: int) -> np.ndarray:
+    """Return a wave between 0 and 1; at: from 0 to 1 over all its periods."""
+    wave: np.ndarray = (1 + np.sin(2 * np.pi * periods * at)) / 2
+    return wave
 
 
 def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
@@ -452,7 +522,7 @@ def _in_order(
 
 def _order_in_words(products: np.ndarray, squares: np.ndarray) -> str:
     """Return where cells look, as far as that is clear; products, squares: see `Ramps`."""
-    names = ("slices", "rows", "columns")[-squares.ndim :] if squares.ndim > 1 else ("cells",)
+    names = _NAMES[squares.ndim]
     said = []
     for axis, looks, places in _along(products, squares):
         slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)

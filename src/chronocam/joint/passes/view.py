@@ -203,7 +203,7 @@ class LayerView:
         if self._recipe.layout is not None or order is not None:
             return self._layout(layer, shape, order, calls=1)
         known = self._layout(layer, own, order, calls=1)
-        if isinstance(known, Tokens) and known.prefix + prod(known.grid) + known.suffix == shape[1]:
+        if isinstance(known, Tokens) and known.length == shape[1]:
             return _by_row(known)
         if len(own) == 3 and shape[:2] == own[:2]:
             return _by_row(known)
