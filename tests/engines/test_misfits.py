@@ -86,6 +86,25 @@ def test_misfits_are_told_in_one_line(case: str, layer: str | None) -> None:
     assert type(error.value.__cause__) is kind
 
 
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (PICTURE.to("meta"), ("meta device",)),
+        (
+            torch.nested.nested_tensor([PICTURE[0], PICTURE[1]], layout=torch.jagged),
+            ("nested tensor", "inputs.unbind()"),
+        ),
+        (torch.complex(PICTURE, PICTURE), ("complex64", "inputs.abs()")),
+        (PICTURE.to_sparse(), ("sparse", "to_dense()")),
+    ],
+    ids=["meta", "nested", "complex", "sparse"],
+)
+def test_tensors_without_plain_numbers_are_refused(inputs: Tensor, words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(seeded(Sized)).explain(inputs, 1)
+    one_line(error, "inputs are ", *words)
+
+
 def test_a_full_device_stays_what_it_is() -> None:
     class Full(Sized):
         def forward(self, x: Tensor) -> Tensor:

@@ -85,6 +85,15 @@ def exported(batch: int) -> nn.Module:
     return torch.export.export(Net(), (X[:batch],)).module()
 
 
+def scripted() -> Any:
+    return nn.Sequential(torch.jit.trace(Net().eval(), X), nn.Identity())
+
+
+@torch.inference_mode()
+def made_in_inference() -> Any:
+    return Net()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(
     ("build", "layer", "samples", "reason"),
@@ -95,6 +104,9 @@ def exported(batch: int) -> nn.Module:
         (Inference, None, 2, "inference_mode"),
         (Inference, "b", 2, "inference_mode"),
         (Detached, None, 2, "reaches a layer with a grid.*EigenCAM"),
+        (scripted, None, 2, "TorchScript module, whose layers are hidden"),
+        (made_in_inference, None, 2, "made under torch.inference_mode"),
+        (made_in_inference, "a", 2, "made under torch.inference_mode"),
         (Overwritten, None, 2, "overwrites in place"),
         (Overwritten, "a", 2, "overwrites in place"),
         (quantised, None, 2, "Linear is quantised.*floating-point model"),

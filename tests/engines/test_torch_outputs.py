@@ -70,6 +70,50 @@ def test_outputs_without_scores_are_refused(end: Callable[[Tensor], Any], words:
     close(cam(net, output_layer="fc"), cam_by_hand(with_weights_of(net, Net()), "conv2"))
 
 
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda y: y.to_sparse(), ["a sparse tensor", "outputs.to_dense()[:, 0]"]),
+        (lambda y: torch.complex(y, y), ["complex64", "outputs.abs()[:, 0]"]),
+        (lambda y: torch.nested.as_nested_tensor(list(y)), ["a nested tensor", "to_padded_tensor"]),
+        (lambda y: torch.quantize_per_tensor(y, 0.1, 0, torch.qint8), ["qint8", "floating-point model"]),
+        (lambda y: y.argmax(1), ["int64", "argmax", "output_layer="]),
+        (lambda y: y > 0, ["bool", "no gradient", "output_layer="]),
+    ],
+    ids=["sparse", "complex", "nested", "quantised", "integers", "truth"],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("layer", ["conv2", None])
+def test_a_tensor_of_no_scores_is_refused(
+    end: Callable[[Tensor], Any], words: list[str], layer: str | None
+) -> None:
+    net = seeded(lambda: Net(end=end))
+    with pytest.raises(ModelError) as error:
+        cam(net, layer)
+    one_line(error, "the model returns", *words)
+
+
+@pytest.mark.parametrize(
+    ("end", "target"),
+    [
+        (lambda y: y.to_sparse(), lambda out: out.to_dense()[:, COLUMN]),
+        (lambda y: torch.complex(y, 0 * y), lambda out: out.real[:, COLUMN]),
+    ],
+)
+def test_a_callable_makes_scores_of_a_tensor_that_holds_none(
+    end: Callable[[Tensor], Any], target: Callable[[Any], Tensor]
+) -> None:
+    net = seeded(lambda: Net(end=end))
+    close(cam(net, None, targets=target), cam_by_hand(with_weights_of(net, Net()), "conv2"))
+
+
+@pytest.mark.parametrize("end", [lambda y: y.argmax(1), lambda y: y > 0])
+def test_a_map_without_a_target_needs_no_scores(end: Callable[[Tensor], Any]) -> None:
+    net = seeded(lambda: Net(end=end))
+    maps = cc.EigenCAM(net, "conv2").explain(X).maps
+    close(maps, cc.EigenCAM(with_weights_of(net, Net()), "conv2").explain(X).maps)
+
+
 def test_a_callable_target_reads_what_the_model_returned() -> None:
     net = seeded(lambda: Net(end=lambda y: Bag(scores=y)))
     close(

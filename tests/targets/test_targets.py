@@ -241,6 +241,7 @@ def test_callables_must_return_one_score_per_sample() -> None:
     refused(lambda out: out, "returned shape (3, 4)", "(3,)")
     refused(lambda out: out[:, 0].sum(), "returned shape ()", "(3,)")
     refused(lambda out: None, "returned shape ()", "one score per sample")
+    refused(lambda out: out[:, 0] * 1j, "returned complex", "real and dense")
 
 
 def test_data_sets_of_unknown_length_are_checked_row_by_row() -> None:

@@ -106,4 +106,6 @@ def _other_channels(given: int, taken: int, rank: int) -> str:
 def _to_float(dtype: str) -> str:
     if dtype == "uint8":
         return "divide by 255 and normalise, as loaded.preprocess does"
+    if "complex" in dtype:
+        return "give inputs.abs(), or real and imaginary parts as channels, as the model was trained"
     return "give inputs.float(), normalised as the model was trained"

@@ -247,6 +247,11 @@ class Callback(Target):
             raise TargetError(
                 f"the callable target returned shape {shape}; expected ({batch},), one score per sample"
             )
+        if "complex" in str(values.dtype) or "sparse" in str(getattr(values, "layout", "")):
+            raise TargetError(
+                f"the callable target returned {values.dtype} numbers, complex or sparse; expected real and "
+                "dense ones, as abs() or to_dense() makes them"
+            )
         name = getattr(self.function, "__name__", type(self.function).__name__)
         info = TargetInfo("score" if name == "<lambda>" else name)
         return Scored(values[:, None], ((info,),) * batch)

@@ -248,12 +248,21 @@ class PredictedOrAll(PredictedByDefault):
         try:
             return super().__call__(outputs)
         except (ModelError, TargetError):
-            per_sample = [x for x in arrays_in(outputs.raw) if tuple(x.shape[:1]) == (outputs.batch,)]
+            every = arrays_in(outputs.raw) or _as_numbers(outputs.raw)
+            per_sample = [x for x in every if tuple(x.shape[:1]) == (outputs.batch,)]
             if not per_sample:
                 raise
             xp = namespace(per_sample[0])
             rows = xp.concat([xp.reshape(x, (outputs.batch, -1)) for x in per_sample], axis=1)
             return same_for_all(xp.linalg.vector_norm(rows, axis=1), TargetInfo("all outputs"))
+
+
+def _as_numbers(raw: Any) -> list[Array]:
+    """Return what a model says in whole numbers, as of an argmax, in floating-point ones."""
+    if not hasattr(raw, "shape"):
+        return []
+    xp = namespace(raw)
+    return [xp.astype(raw, xp.float32)] if xp.isdtype(raw.dtype, ("integral", "bool")) else []
 
 
 @dataclass(frozen=True)

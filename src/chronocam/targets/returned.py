@@ -10,9 +10,10 @@ from chronocam.types import Array
 
 
 def arrays_in(raw: Any) -> list[Array]:
-    """Return the floating-point arrays in what a model returned, in order."""
+    """Return the floating-point arrays in what a model returned, in order, without sparse ones."""
     if hasattr(raw, "shape"):
-        return [raw] if "float" in str(getattr(raw, "dtype", "")) else []
+        sparse = "sparse" in str(getattr(raw, "layout", ""))
+        return [raw] if "float" in str(getattr(raw, "dtype", "")) and not sparse else []
     if isinstance(raw, Mapping):
         parts = list(raw.values())
     elif isinstance(raw, (tuple, list)):

@@ -147,6 +147,10 @@ class TorchEngine(TorchGeometry):
                 x = _from_numpy(np.asarray(x))
             if not isinstance(x, Tensor):
                 return x
+            if x.is_meta:
+                raise InputError(
+                    "inputs are on the meta device, where numbers have no values; give real ones"
+                )
             return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
 
         # Hugging Face's BatchEncoding is a Mapping that the tree functions would take for a leaf.

@@ -16,10 +16,11 @@ from chronocam.engines.outputs import NO_SOFTMAX, logits_note
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import GatesSeen, MovesSeen, looks_like_probabilities, may_be_gated
+from chronocam.engines.torch.obstacles import unlike_scores
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.state import State
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
-from chronocam.errors import LayerError
+from chronocam.errors import LayerError, ModelError
 from chronocam.types import Inputs
 
 
@@ -90,6 +91,8 @@ class ForwardPass:
 
         None where that may come out of a gate nobody looked for: then the model must be run again.
         """
+        if isinstance(raw, Tensor) and raw.is_nested:
+            raise ModelError(unlike_scores(raw))
         if self.output_layer is not None:
             raw = self._output()
             return Result(raw, lambda: self._logits(raw, None), self._read)

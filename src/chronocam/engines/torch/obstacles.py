@@ -22,6 +22,10 @@ _INFERENCE: Final = (
     "the model runs under torch.inference_mode(), which leaves nothing to differentiate; take it out of "
     "forward, or put torch.no_grad() in its place"
 )
+_MADE_IN_INFERENCE: Final = (
+    "the model holds tensors that were made under torch.inference_mode(), which no gradient passes; make or "
+    "load it outside of that"
+)
 _REENTRANT: Final = (
     "the model checkpoints activations with use_reentrant=True, and no gradient of a layer can be taken "
     "through that; switch checkpointing off, or give it use_reentrant=False"
@@ -39,15 +43,39 @@ _OVERWRITTEN = (
 
 def obstacle(model: nn.Module, modules: Iterable[nn.Module]) -> str | None:
     """Return what about a model keeps layers or gradients from view, and what to do; None for a usual one."""
+    modules = list(modules)
     quantised = next((m for m in modules if ".quantized" in type(m).__module__), None)
     if quantised is not None:
         return f"{type(quantised).__name__} is quantised, and {QUANTISED}"
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
+        return "a part of it is a TorchScript module, whose layers are hidden; give the Python module"
     nodes = model.graph.nodes if isinstance(model, fx.GraphModule) else ()
     return _FLAT if any(isinstance(node.target, torch._ops.OpOverload) for node in nodes) else None
 
 
+def unlike_scores(raw: Tensor) -> str:
+    """Return why a tensor that a model returns holds no scores, and what to do."""
+    numbers = f"{str(raw.dtype).removeprefix('torch.')} numbers"
+    if raw.is_nested:
+        return "the model returns a nested tensor; let it return outputs.to_padded_tensor(0.0)"
+    if raw.is_quantized:
+        return f"the model returns {numbers}, and {QUANTISED}"
+    sparse, column = raw.layout != torch.strided, "[:, 0]" if raw.ndim > 1 else ""
+    if not (sparse or raw.is_complex()):
+        return (
+            f"the model returns {numbers}, as of an argmax, through which no gradient passes; name "
+            "output_layer=, the layer that gives the scores before it"
+        )
+    kind, done = ("a sparse tensor", "to_dense") if sparse else (numbers, "abs")
+    return (
+        f"the model returns {kind}, not scores; give a callable target, such as "
+        f"lambda outputs: outputs.{done}(){column}"
+    )
+
+
 _REASONS: Final = {
     "use_reentrant": _REENTRANT,
+    "Inference tensors cannot be saved": _MADE_IN_INFERENCE,
     "modified by an inplace operation": _OVERWRITTEN,
     "mixed torch.Tensor and DTensor": _SHARDED,
 }

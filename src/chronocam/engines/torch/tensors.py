@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
 from chronocam.engines.names import part_at, parts_of
 from chronocam.engines.outputs import scores_in
-from chronocam.engines.torch.obstacles import reason_of
+from chronocam.engines.torch.obstacles import reason_of, unlike_scores
 from chronocam.engines.torch.towers import image_tower
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.layouts.base import Stem
@@ -180,13 +180,14 @@ def keep_all(calls: list[Any]) -> Callable[..., None]:
 
 
 def _is_float(x: object) -> TypeGuard[Tensor]:
-    return isinstance(x, Tensor) and x.is_floating_point()
+    """Say whether this is a tensor of floating-point numbers, neither sparse nor ragged."""
+    return isinstance(x, Tensor) and x.is_floating_point() and x.layout == torch.strided and not x.is_nested
 
 
 def first_tensor(output: Any) -> Tensor | None:
     """Return the first floating-point tensor in `output`, or None."""
     if isinstance(output, Tensor):
-        return output if output.is_floating_point() else None
+        return output if _is_float(output) else None
     return next((x for x in pytree.tree_leaves(output) if _is_float(x)), None)
 
 
@@ -225,8 +226,10 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
 
 def main_output(raw: Any, strict: bool = True) -> Tensor | None:
     """Return the tensor that holds the scores: `logits`, `out`, the only one, or the first of a tuple."""
-    if isinstance(raw, Tensor):
+    if _is_float(raw):
         return raw
+    if strict and isinstance(raw, Tensor):
+        raise ModelError(unlike_scores(raw))
     return scores_in(raw, pytree.tree_leaves(raw), _is_float, strict)
 
 

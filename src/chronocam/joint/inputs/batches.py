@@ -131,6 +131,8 @@ def batches(
     stem: the model's, by which a list of pictures is told from one of batches.
     Raises InputError for empty or unequal inputs, TargetError for left-over targets.
     """
+    if getattr(inputs, "is_nested", False):
+        raise InputError("inputs are a nested tensor; give list(inputs.unbind()), an array per sample")
     every = samples_listed(inputs, preprocess, stem)
     if every is not None:
         made = isinstance(every[0], MEDIA)

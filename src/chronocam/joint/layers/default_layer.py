@@ -383,7 +383,10 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -
         return f"no layer of the model can be explained; {obstacle}"
     spread = [call for call in calls if len(call.shape) > 2]
     if all(call.gradient is None for call in calls):
-        return "the score does not depend on any layer of the model; check the target, or name conv_layer="
+        return (
+            "the score does not depend on any layer of the model, as where it is detached, rounded, or of an "
+            "argmax; check the target, or name conv_layer="
+        )
     if spread and all(call.gradient is None for call in spread):
         return (
             "no gradient of the score reaches a layer with a grid: the model detaches them, or runs them "
