@@ -50,7 +50,13 @@ def test_a_misspelt_name_is_refused(module: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("GradCam", "GradCAM"), ("gradcam", "GradCAM"), ("explian", "explain")]
+    ("name", "meant"),
+    [
+        ("GradCam", "GradCAM"),
+        ("gradcam", "GradCAM"),
+        ("explian", "explain"),
+        ("GradCAMpp", "GradCAMPlusPlus"),
+    ],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(AttributeError, match=f"has no attribute '{name}'; did you mean `{meant}`"):

@@ -20,6 +20,9 @@ def clip():
 MADE = {
     "clip": clip,
     "stills": lambda: cc.media.stills(clip()),
+    "detections": lambda: cc.Detections(
+        (cc.Detection(0, (0.0, 0.0, 9.0, 9.0), "dog", 1, 0.5, row=7),) * 300, 2
+    ),
     "loaded": lambda: cc.models.load("chronocam:digits"),
     "scenes": lambda: cc.data.digits.scenes(2, seed=0),
     "gestures": lambda: cc.data.gestures.clips(1, seed=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -39,7 +40,8 @@ def lazily(
             value = _imported(name, modules[name], extras.get(name))
         else:
             # Python itself asks for names such as `__path__`: those are not misspelt.
-            meant = "" if name.startswith("_") else suggest(name, names(), 1)
+            spelled = re.sub("pp$", "PlusPlus", name, flags=re.IGNORECASE)  # as others call Grad-CAM++
+            meant = "" if name.startswith("_") else suggest(spelled, names(), 1)
             raise AttributeError(f"module {package!r} has no attribute {name!r}{meant}")
         setattr(sys.modules[package], name, value)  # found there from now on, without this function
         return value

@@ -185,6 +185,12 @@ def suggest(value: str, known: list[str], limit: int = 3) -> str:
     return f"; did you mean {' or '.join(f'`{names[one]}`' for one in close)}?" if close else ""
 
 
+def a_kind(value: object) -> str:
+    """Return the name of a value's type with its article, as in `an ImageFolder`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -335,6 +335,7 @@ def test_what_is_no_signal_of_the_network_is_told(
     done = run("explain", "ecg.npy", "--model", "python:ecg_networks:make")
     assert done.exit_code == 1
     assert told in done.stderr.splitlines()[0]
+    assert "ecg.npy" in done.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,15 @@ def test_a_spec_without_its_source_or_slightly_wrong_is_answered_with_the_neares
     assert f"unknown model spec `{spec}`; did you mean `{meant}`? Expected one of: " in done.stderr
 
 
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chronocam.runs.lists.source_rows", interrupted)
+    done = CliRunner().invoke(main, ["models"])
+    assert (done.exit_code, done.stderr) == (130, "chronocam: interrupted\n")
+
+
 def test_what_is_no_name_of_a_network_is_answered_with_all_forms() -> None:
     done = CliRunner().invoke(main, ["layers", "weights.jpg"])
     assert "unknown model spec `weights.jpg`; expected one of: " in done.stderr

@@ -47,6 +47,17 @@ def test_names_that_no_file_can_have_are_told_like_any_other(door, name):
         door(name)
 
 
+def test_what_is_there_and_no_file_is_not_said_to_be_missing(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    for name, told in (
+        ("pipe.png", "is no file that can be read"),
+        ("link.png", "is a link that leads nowhere"),
+    ):
+        with pytest.raises(MediaError, match=told):
+            cc.media.read_image(tmp_path / name)
+
+
 def test_a_file_whose_name_begins_like_a_home_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cc.media.write_image("~a.png", np.zeros((2, 2), np.uint8))

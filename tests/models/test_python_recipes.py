@@ -53,6 +53,10 @@ def sequence(): return Sequence()
 def ecg():
     pooled = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)
     return nn.Sequential(nn.Conv1d(12, 6, 7, 2, 3), nn.ReLU(), *pooled)
+def named(): return ecg(), None, ["sinus", "flutter"]
+def whole():
+    import chronocam as cc
+    return cc.models.Loaded(ecg(), None, ("sinus", "flutter"))
 def free(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
 """
 
@@ -95,6 +99,22 @@ def test_layers_of_signals_and_sequences_are_listed(name: str, row: str) -> None
     result = run("layers", f"python:bare_networks:{name}")
     assert result.exit_code == 0, result.stderr
     assert re.search(row, result.stdout), result.stdout
+
+
+def test_a_factory_may_say_that_no_picture_is_prepared() -> None:
+    loaded = cc.models.load("python:bare_networks:named")
+    assert (loaded.preprocess, loaded.labels) == (None, ("sinus", "flutter"))
+    assert cc.models.load("python:bare_networks:whole").labels == loaded.labels
+    assert (
+        run("layers", "python:bare_networks:named").stdout == run("layers", "python:bare_networks:ecg").stdout
+    )
+
+
+def test_a_module_without_a_function_is_told_how_to_name_one() -> None:
+    with pytest.raises(
+        ModelError, match=r"names a module; name the function .* python:bare_networks:FACTORY"
+    ):
+        cc.models.load("python:bare_networks")
 
 
 def test_networks_of_pictures_get_the_size_they_take() -> None:

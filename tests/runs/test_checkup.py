@@ -25,6 +25,7 @@ def sick():
 class Boom(nn.Module):
     def forward(self, x): raise KeyError("mask")
 def boom(): return Boom()
+def ecg(): return nn.Sequential(nn.Conv1d(12, 4, 7), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))
 def dense(): return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 2, 3))
 """
 
@@ -110,3 +111,10 @@ def test_clips_and_arrays() -> None:
     assert "(1, 3, 24, 24)" in found("net.pth@python:ill_nets:net", "x.npy")["forward"]
     checks = found("chronocam:gestures-3d")
     assert checks["input"].startswith("clips of 16 frames, axes channel time; frames resized")
+
+
+def test_a_network_of_signals_is_said_to_take_signals() -> None:
+    np.save("ecg.npy", np.random.default_rng(0).random((12, 60), np.float32))
+    checks = found("python:ill_nets:ecg", "ecg.npy")
+    assert checks["input"] == "signals (channel, time) or (time, channel), in .npy or .csv files"
+    assert "guess" not in checks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,6 +13,8 @@ from chronocam import __version__
 from chronocam.cli._commands import Commands
 from chronocam.errors import ChronocamError, printable
 from chronocam.runs.terminal import with_flags
+
+_INTERRUPTED: Final = 130  # as shells have it: 128 + SIGINT
 
 
 class _OneLine(Commands):
@@ -29,6 +31,9 @@ class _OneLine(Commands):
         except ChronocamError as error:
             click.echo(f"chronocam: {with_flags(str(error))}", err=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("chronocam: interrupted", err=True)
+            sys.exit(_INTERRUPTED)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options:
     from chronocam.runs.terminal import say
 
     table = run(inputs, spec, targets=list(targets) or None, **options)
-    say(f"{len(table)} rows: {options['out']}")
+    say(f"{len(table)} {'row' if len(table) == 1 else 'rows'}: {options['out']}")
     if table.failures:
         refused = "1 input" if table.failures == 1 else f"{table.failures} inputs"
         raise ChronocamError(f"{refused} could not be explained; the column `error` says why")

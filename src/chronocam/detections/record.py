@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
@@ -61,6 +62,12 @@ class Detections(Sequence[Detection]):
 
     def __len__(self) -> int:
         return len(self.found)
+
+    def __repr__(self) -> str:
+        labels = ", ".join(
+            f"{label} {count}" for label, count in Counter(one.label for one in self).most_common(5)
+        )
+        return f"Detections({len(self)} in {self.images} images: {labels or 'nothing'})"
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.found)

@@ -43,7 +43,12 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder for `~`; a name such as `~a.png` of no user stays as it is."""
+    """Return a path with the home folder for `~`; a name such as `~a.png` of no user stays as it is.
+
+    Raises MediaError for an empty text, which `Path` takes for the current folder.
+    """
+    if not str(path):
+        raise MediaError("a path is empty; expected a file or a folder, `.` for the current one")
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for such names)
 
 
@@ -80,7 +85,9 @@ def absent(path: str | Path) -> str:
         return "is a folder"
     if re.match(r"[a-z][a-z0-9+]+:/", str(path), re.IGNORECASE):
         return "is an address, and nothing is fetched: save what is there to a file"
-    return "does not exist"
+    if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for names that no file can have)
+        return "is no file that can be read, but a pipe, a socket or a device"
+    return "is a link that leads nowhere" if os.path.islink(path) else "does not exist"  # noqa: PTH114
 
 
 def distinct(name: str, taken: set[str]) -> str:

@@ -68,7 +68,7 @@ class Loaded(ShortRepr):
     preprocess: `ClipPreprocess` where the model takes clips, None where it takes features `(time, feature)`.
 
     Example:
-        >>> loaded = cc.models.Loaded(model, None, ("cat", "dog", "bird"), "python:nets:small")
+        >>> loaded = cc.models.Loaded(model, None, ("cat", "dog", "bird"))
         >>> loaded.labels[1]
         'dog'
     """
@@ -76,7 +76,7 @@ class Loaded(ShortRepr):
     model: Model
     preprocess: Preprocess | ClipPreprocess | None
     labels: tuple[str, ...] | None
-    spec: str
+    spec: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,9 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
         raise ModelError(
             f"`{spec}` is code; name the function in it that returns a model: python:{module}:{name}"
         )
+    if module := re.fullmatch(r"python:([\w.]+):?", spec):
+        todo = f"name the function in it that returns a model: python:{module[1]}:FACTORY"
+        raise ModelError(f"`{spec}` names a module; {todo}")
     if reason := _KNOWN.get(Path(spec).suffix.lower()):
         todo = "export it to ONNX, or give a python:package.module:factory, which may return cc.blackbox(f)"
         raise ModelError(f"`{spec}` is {reason}, which chronocam does not read; {todo}")

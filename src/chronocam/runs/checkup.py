@@ -141,8 +141,12 @@ def _model(model: Any) -> str:
 
 def _input(loaded: Loaded) -> Iterator[Check]:
     from chronocam.media import ClipPreprocess
+    from chronocam.runs.plan import takes_signals
 
     recipe = loaded.preprocess
+    if takes_signals(loaded.model):
+        yield Check("input", "signals (channel, time) or (time, channel), in .npy or .csv files")
+        return
     if recipe is None:
         yield Check("input", "features (time, feature), in .npy files")
         return

@@ -87,7 +87,7 @@ def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Fai
             failures = [one for one in batch if isinstance(one, Failure)]
             for result in chain(failures, job.results(named)):
                 if isinstance(result, Failure):
-                    warn(f"error: {result.error}")
+                    warn(f"error: {_failure(result)}")
                 else:
                     say(_line(result), *_news(result.diagnostics, known))
                 yield result
@@ -103,6 +103,11 @@ def _batches(items: Sequence[Path | Failure], size: int) -> list[list[Path | Fai
         else:
             batches.append([one])
     return batches
+
+
+def _failure(result: Failure) -> str:
+    """Return what is said of an input that failed, which not every error names."""
+    return result.error if result.input in result.error else f"{result.input}: {result.error}"
 
 
 def _line(result: Result) -> str:

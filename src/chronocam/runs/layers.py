@@ -76,14 +76,18 @@ def noise_for(loaded: Loaded) -> np.ndarray:
     from chronocam.media import ClipPreprocess, Preprocess
 
     rng, preprocess = np.random.default_rng(0), loaded.preprocess
-    if preprocess is None:  # a model of features; Keras models know the shape of theirs
-        own = [_STEPS if side is None else side for side in loaded.model.input_shape[1:]]
+    shape = getattr(loaded.model, "input_shape", None)  # which Keras models know
+    if preprocess is None and shape:
+        own = [_STEPS if side is None else side for side in shape[1:]]
         return rng.standard_normal((1, *own), dtype=np.float32)
-    if isinstance(preprocess, Preprocess) and preprocess.assumption:
-        for shape in _signals(loaded.model):
-            noise = rng.standard_normal((1, *shape), dtype=np.float32)
+    if preprocess is None or (isinstance(preprocess, Preprocess) and preprocess.assumption):
+        for signal in _signals(loaded.model):
+            noise = rng.standard_normal((1, *signal), dtype=np.float32)
             if runs(loaded.model, noise):
                 return noise
+    if preprocess is None:
+        todo = "name an array of them, chronocam doctor SPEC ARRAY.npy"
+        raise InputError(f"nothing says what shape the features of `{loaded.spec}` have; {todo}")
     if isinstance(preprocess, ClipPreprocess):
         return preprocess(rng.integers(0, 256, (preprocess.frames, 256, 256, 3), dtype=np.uint8))[None]
     return np.asarray(preprocess(Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))))[None]

@@ -117,7 +117,7 @@ def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
     """Return the job for arrays: of signals, for a network of those, or where the methods make maps alone."""
     maps = bool(options.methods) and not set(options.methods) & set(SEQUENCE_METHODS)
     maps = maps and not _has_features(loaded.model)
-    if options.relevance or not (maps or _takes_signals(loaded.model)):
+    if options.relevance or not (maps or takes_signals(loaded.model)):
         refuse_misfits(options, ["features"], "the inputs are arrays of features")
         return _feature_job(loaded, relevance_makers(options), options)
     _refuse(options, "signals", loaded)
@@ -132,7 +132,7 @@ def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
     )
 
 
-def _takes_signals(model: Any) -> bool:
+def takes_signals(model: Any) -> bool:
     """Say whether a network begins with a convolution over time."""
     stem = engine_for(model).stem
     return stem is not None and stem.rank == 1
@@ -167,7 +167,7 @@ def _media_job(
         )
     if not isinstance(recipe, Preprocess):
         return _clip_job(loaded, recipe, relevance, options)
-    if _takes_signals(loaded.model):
+    if takes_signals(loaded.model):
         raise InputError(f"`{loaded.spec}` takes signals; give arrays in .npy or .csv files")
     # Pictures among videos are then refused one by one, as a model of clips does.
     if videos:

@@ -82,7 +82,7 @@ class _Said(logging.Handler):
 
 def track(items: Sequence[T], what: str) -> Iterable[T]:
     """Yield items, with a bar of progress where stderr is a terminal, unless `--quiet`."""
-    if _silent() or not console().is_terminal:
+    if _silent() or not console().is_terminal or console().is_dumb_terminal:
         return items
     from rich.progress import track
 

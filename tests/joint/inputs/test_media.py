@@ -99,6 +99,16 @@ def test_one_medium_or_paths_are_drawn_on_as_the_model_saw_them(tmp_path: Path) 
     assert cc.load(explanation.save(tmp_path / "c.npz", path)).pictures is not None
 
 
+class Listed:
+    """A data set by number."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return np.zeros((3, 32, 32), np.float32)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Any], Any, str]] = {
     "picture": (lambda path: picture(), None, "a PIL image is not yet the model's input: give preprocess="),
     "pictures": (lambda path: [picture()], None, "cc.models.load"),
@@ -110,6 +120,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], Any, str]] = {
     ),
     "video": (lambda path: "a.mp4", None, r"the path `a.mp4` \(a str\) is not yet .*ClipPreprocess"),
     "video for pictures": (lambda path: "a.mp4", FRAME, "takes pictures, not clips such as the path `a.mp4`"),
+    "folder": (lambda path: path, FRAME, r"names several pictures; give a list of their paths"),
+    "pattern": (
+        lambda path: "photos/*.jpg",
+        np.asarray,
+        r"`photos/\*.jpg` names several pictures; give a list",
+    ),
+    "array's path": (lambda path: "ecg.npy", None, r"ecg.npy.* give the array, np.load\(path\)\[None\]"),
+    "data set": (lambda path: Listed(), FRAME, "cannot explain a Listed; give its batches"),
     "missing": (lambda path: "photo.jpg", FRAME, "`photo.jpg` does not exist"),
     "tuple": (lambda path: (picture(), picture()), FRAME, "expected a list of pictures"),
     "mixed": (lambda path: [picture(), np.zeros((1, 3, 32, 32))], FRAME, "a list of Image, ndarray"),

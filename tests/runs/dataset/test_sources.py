@@ -196,6 +196,7 @@ def refusals(photos: Path) -> dict[str, tuple[bytes | None, str]]:
         "empty.csv": (b"", "is empty; expected a column `path`"),
         "columns.csv": (b"file;label\na.png;1\n", "has the columns file;label; expected a column `path`"),
         "rows.csv": (b"path\n", "names no pictures"),
+        "twice.csv": (b"path,label,path\na.png,3,b.png\n", "has several columns `path`; expected one"),
         "latin.csv": (
             csv_of(["path", "caf\xe9.png"]).encode("latin-1"),
             "cannot read .* expected a manifest",
@@ -215,6 +216,41 @@ def test_what_is_no_source_is_refused_in_a_line(name: str, photos: Path) -> None
         (photos / name).write_bytes(data)
     with pytest.raises(ChronocamError, match=said):
         find_items([str(photos / name)], clips=False)
+
+
+@pytest.mark.parametrize("kept", ["header", "bytes", "end"])
+def test_what_is_lost_of_a_tar_that_breaks_off_has_a_row(kept: str, photos: Path) -> None:
+    archived(photos)
+    path = photos / "0.tar"
+    with tarfile.open(path) as archive:
+        second = archive.getmembers()[1]
+    place = {"header": second.offset + 100, "bytes": second.offset_data + 9, "end": second.offset}[kept]
+    path.write_bytes(path.read_bytes()[:place])
+    items = find_items([str(path)], clips=False)
+    whole, left = items[0], next(item for item in items if "#after" in item.key)
+    with fetched(whole) as copy:
+        np.testing.assert_array_equal(cc.media.read_image(copy), pixels("a.png"))
+    with (
+        pytest.raises(InputError, match=r"0\.tar` breaks off at byte \d+: what follows is lost"),
+        fetched(left),
+    ):
+        pass
+
+
+def test_a_label_of_other_bytes_spoils_no_other_member(photos: Path) -> None:
+    with tarfile.open(photos / "1.tar", "w") as archive:
+        archive.add(photos / "a.png", "a.png")
+        (photos / "a.cls").write_bytes(b"\xff3")
+        archive.add(photos / "a.cls", "a.cls")
+        archive.add(photos / "a.png", "b.png")
+    labels = [item.label for item in find_items([str(photos / "1.tar")], clips=False)]
+    assert labels == [r"\xff3", ""]
+
+
+def test_an_empty_name_is_not_the_current_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    with pytest.raises(MediaError, match="a path is empty; expected a file or a folder"):
+        find_items([""], clips=False)
 
 
 def test_a_path_that_is_no_text_is_refused(photos: Path) -> None:

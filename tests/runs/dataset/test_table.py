@@ -170,7 +170,12 @@ def run_report(*arguments: str) -> Any:
 
 REFUSED: list[tuple[str, Callable[[], Any], str]] = [
     ("no run", lambda: run_report("photos", "--where", "score > 0"), "`photos` holds none; drop --where"),
-    ("no row", lambda: run_report("out", "--where", "score > 9e9"), "none of 0 inputs has a page"),
+    (
+        "no row",
+        lambda: run_report("out", "--where", "score > 9e9"),
+        "no row of `out` fits `score > 9e9`; choose others",
+    ),
+    ("a file", lambda: run_report("photos/0.png"), "`photos/0.png` is not a folder"),
     ("no column", lambda: run_report("out", "--where", "scor > 0"), "expected SQL on the columns"),
 ]
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from numbers import Integral
 from typing import Any
 
-from chronocam.errors import InputError, TargetError
+from chronocam.errors import InputError, TargetError, a_kind
 from chronocam.joint.inputs.items import is_map_style, labels_of_samples, split_targets
 from chronocam.joint.inputs.media import MEDIA, each_prepared, media_in, pictures_in, prepared
 from chronocam.layouts.base import Stem
@@ -202,7 +202,7 @@ def _is_dataset(inputs: Inputs) -> bool:
     hint = "an array, a tuple or dict of arrays, or batches"
     if is_map_style(inputs):
         hint = "its batches: torch.utils.data.DataLoader(data, batch_size=32)"
-    raise InputError(f"cannot explain a {type(inputs).__name__}; give {hint}")
+    raise InputError(f"cannot explain {a_kind(inputs)}; give {hint}")
 
 
 def _hold_shared(inputs: Inputs) -> bool:

@@ -13,7 +13,7 @@ from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.maps.arrays import namespace
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.clips.read import VIDEO_SUFFIXES, Clip, read_clip
-from chronocam.media.files import is_file, is_folder
+from chronocam.media.files import is_file, is_folder, is_pattern
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 from chronocam.media.preprocess import Preprocess
 from chronocam.types import Array
@@ -74,6 +74,8 @@ def each_prepared(media: Sequence[Medium], preprocess: Callable[[Any], Array] | 
 
 
 def _prepared(medium: Medium, preprocess: Callable[[Any], Array] | None) -> Array:
+    if preprocess is None and isinstance(medium, (str, Path)) and Path(medium).suffix.lower() == ".npy":
+        raise InputError(f"{_what(medium)} is not yet the model's input: give the array, np.load(path)[None]")
     if preprocess is None:
         kind, how = ("clip", ", such as a cc.media.ClipPreprocess") if _is_clip(medium) else ("picture", "")
         raise InputError(
@@ -118,6 +120,9 @@ def opened_for(medium: Medium, preprocess: Any) -> Image.Image | Clip:
         if isinstance(preprocess, ClipPreprocess):
             return preprocess.read(medium)
         path = Path(medium)
+        if (of_pictures and is_folder(path)) or (is_pattern(path) and not is_file(path)):
+            todo = "give a list of their paths, as cc.media.find_images([path]) returns it"
+            raise InputError(f"`{path}` names several pictures; {todo}")
         still = of_pictures or path.suffix.lower() in IMAGE_SUFFIXES or not (is_file(path) or is_folder(path))
         return read_image(path) if still else read_clip(path)
     if of_clips and not isinstance(medium, Clip):

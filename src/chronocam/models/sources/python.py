@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 from chronocam.errors import first_line
@@ -36,7 +37,7 @@ def parts_of(value: object, request: ModelRequest) -> Parts:
         return value.model, value.preprocess, value.labels
     if not isinstance(value, tuple):
         return value, recipe_of(value, request), None
-    if len(value) != 3 or not isinstance(value[1], (Preprocess, ClipPreprocess)):
+    if len(value) != 3 or not isinstance(value[1], (Preprocess, ClipPreprocess, NoneType)):
         raise request.error(
             f"returned a tuple of {', '.join(type(part).__name__ for part in value)}",
             f"expected a model, {DECLARED} or chronocam.models.Loaded",

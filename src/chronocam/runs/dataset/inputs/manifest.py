@@ -83,3 +83,6 @@ def _check(url: str, names: Sequence[str]) -> None:
     if "path" not in names:
         there = f"has the columns {', '.join(names)}" if names else "is empty"
         raise InputError(f"`{url}` {there}; expected a column `path`, and `label` if need be")
+    for name in ("path", "label"):
+        if list(names).count(name) > 1:
+            raise InputError(f"`{url}` has several columns `{name}`; expected one")

@@ -25,6 +25,7 @@ from chronocam.runs.dataset.inputs.base import (
 )
 
 _LABEL: Final = ".cls"
+_BROKEN: Final = -1  # the size of what is left of a tar that breaks off
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COPIES = Lock()
 
@@ -35,7 +36,10 @@ def fits(argument: str) -> bool:
 
 
 def find(argument: str, clips: bool) -> Iterator[Item]:
-    """Yield the members, with the places of their bytes. Raises InputError for anything but a plain tar."""
+    """Yield the members, with the places of their bytes, and what is left of a tar that breaks off.
+
+    Raises InputError for anything but a plain tar.
+    """
     url = absolute(argument)
     if url.lower().endswith(_COMPRESSED):
         raise InputError(f"`{url}` is compressed, and members are read where they lie; unpack it to a .tar")
@@ -43,23 +47,42 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     labels: dict[str, str] = {}
     try:
         with _seekable(url) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
+            for member in _whole(archive):
                 suffix = splitext(member.name)[1].lower()
                 if suffix == _LABEL and (text := archive.extractfile(member)):
-                    labels[_sample(member.name)] = text.read().decode().strip()
+                    labels[_sample(member.name)] = text.read().decode(errors="backslashreplace").strip()
                 elif member.isfile() and suffix in suffixes(clips) and not is_hidden(member.name):
                     members.append(member)
+            end = archive.offset
+            file.seek(end)
+            broken = file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE)
     except FileNotFoundError as error:
         raise no_such(url) from error
-    except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError) as error:
         raise InputError(f"cannot read `{url}` ({first_line(error)}); expected a plain tar") from error
     for member in members:
         key, label = text_of(f"{url}#{member.name}"), labels.get(_sample(member.name), "")
         yield Item(key, "tar", url, member.offset_data, member.size, label)
+    if broken:
+        last = f"after {members[-1].name}" if members else f"at byte {end}"
+        yield Item(text_of(f"{url}#{last}"), "tar", url, end, _BROKEN)
+
+
+def _whole(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members up to the end, or to where the file breaks off: it ends in the last one's bytes."""
+    try:
+        yield from archive
+    except tarfile.ReadError:
+        if not archive.members:
+            raise
 
 
 def fetch(item: Item, folder: Path) -> Path:
-    """Return a copy of a member."""
+    """Return a copy of a member. Raises InputError for what is left of a tar that breaks off."""
+    if item.size == _BROKEN:
+        raise InputError(
+            f"`{item.url}` breaks off at byte {item.offset}: what follows is lost; fetch it again"
+        )
     copy = folder / f"input{splitext(item.key)[1]}"
     with _seekable(item.url) as file:
         file.seek(item.offset)
