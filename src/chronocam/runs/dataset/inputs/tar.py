@@ -70,10 +70,12 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
 
 def _whole(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members up to the end, or to where the file breaks off: it ends in the last one's bytes."""
+    member = None
     try:
-        yield from archive
+        for member in archive:
+            yield member
     except tarfile.ReadError:
-        if not archive.members:
+        if member is None:
             raise
 
 
