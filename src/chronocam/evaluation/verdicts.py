@@ -26,7 +26,7 @@ _MOST: Final = 100_000
 _ROUNDING: Final = 1e-5
 """What share of the reference's number a difference may have that comes of rounding alone."""
 
-_FEW: Final = 10
+_FEW: Final = 9
 """Samples up to which intervals hold the mean of skewed values less often than they say."""
 
 _CONTROLS: Final = {

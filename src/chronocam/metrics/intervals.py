@@ -57,18 +57,22 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
     statistic: Statistic | None = None,
+    hits: bool | None = None,
 ) -> Interval:
     """Return the mean of per-sample values with its bootstrap interval (2,000 resamples).
 
-    The interval of a mean is studentised, halfway between the bootstrap's and Student's: how skewed few
-    samples are says half of how skewed others would be. That of hits and misses, values of 0 and 1, is
-    Wilson's. Another statistic has its interval corrected for bias and skewness (BCa), and for the spread of
-    few samples being too small by itself.
+    The interval of a mean is studentised. Each end is three quarters of the way to the farther of the
+    bootstrap's and Student's: how skewed few samples are says only half of how skewed others would be. That
+    of hits and misses is Wilson's. Another statistic has its interval corrected for bias and skewness (BCa),
+    and for the spread of few samples being too small by itself.
 
     values: `(sample,)`; with a `statistic`, `(sample, …)`.
     statistic: the number that a set of rows has, in place of their mean.
+    hits: whether values are hits and misses, 1 and 0. None takes them for that where there are no others;
+        False is for what may have others, such as differences (see `paired`), and happens not to.
 
-    Raises InputError for no values and for NaN or infinity, which a measure gives where it is undefined.
+    Raises InputError for no values, for NaN or infinity, which a measure gives where it is undefined, and for
+    hits that are neither 0 nor 1.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5; Wilson 1927, JASA
     22(158); Efron 1987, JASA 82(397), and Hesterberg 2015 (arXiv:1411.5279), section 4.3.
 
@@ -80,7 +84,10 @@ def bootstrap(
     sample = checked(values)
     if statistic is not None:
         return _of_statistic(sample, confidence, seed, statistic)
-    if sample.ndim == 1 and np.isin(sample, (0, 1)).all():
+    other = sample[~np.isin(sample, (0, 1))]
+    if hits and other.size:
+        raise InputError(f"values hold {other[0]:g}; expected hits and misses, 1 and 0, or leave hits= out")
+    if hits or (hits is None and sample.ndim == 1 and not other.size):
         return _of_hits(sample, confidence)
     return of_mean(sample, confidence, seed)
 
@@ -101,7 +108,9 @@ def of_mean(sample: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Inte
     tail = np.array([(1 + confidence) / 2, (1 - confidence) / 2])
     student = stdtrit(n - 1, tail) / np.sqrt(n - 1)
     # The resamples of a handful of samples may have next to no spread: no further than twice Student's.
-    ends = (np.quantile(t, tail).clip(2 * student[1], 2 * student[0]) + student) / 2
+    both = np.stack([np.quantile(t, tail).clip(2 * student[1], 2 * student[0]), student])
+    farther = np.array([both[:, 0].max(), both[:, 1].min()])
+    ends = (both.mean(axis=0) + farther) / 2
     low, high = mean - spread * ends
     return Interval(mean, float(low), float(high), n)
 
