@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.engines.torch.ablated import Ablated
+from chronocam.engines.torch.one_cell import OneCell
 from chronocam.errors import LayerError
 from chronocam.maps.arrays import to_numpy
 
@@ -62,6 +63,25 @@ class Depthwise(nn.Module):
         x = self.stem(x)
         wide = nn.functional.hardswish(self.wide(x))
         return self.fc((x + self.narrow(nn.functional.relu6(self.each(wide)))).mean((2, 3)))
+
+
+class Bottleneck(nn.Module):
+    """What the layer returned is normalised, written over in place, read twice, and grouped, far and apart."""
+
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__()
+        conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+        norm: Any = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[rank - 1]
+        self.stem, self.norm, self.act = conv(3, 6, 3, 2, 1), norm(6), nn.ReLU(inplace=True)
+        self.narrow, self.each, self.skip = conv(6, 4, 1), conv(4, 6, 3, 2, 2, 2, groups=2), conv(6, 6, 1, 2)
+        self.fc = nn.Linear(6, 4)
+        for name in ("running_mean", "bias"):
+            nn.init.normal_(getattr(self.norm, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x))
+        inner = self.each(nn.functional.silu(self.narrow(self.act(x))))
+        return self.fc((inner + self.skip(x)).tanh().flatten(2).mean(2))
 
 
 class Dense(nn.Module):
@@ -166,6 +186,7 @@ NETS: dict[str, Net] = {
     "mapped": (Mapped, "conv", (3, 16, 12)),
     "in place": (InPlace, "conv", (3, 16, 12)),
     "depthwise": (Depthwise, "wide", (3, 16, 12)),
+    "bottleneck": (Bottleneck, "stem", (3, 16, 12)),
     "dense": (Dense, "grow.1", (3, 16, 12)),
     "fixed batch": (FixedBatch, "conv", (3, 16, 12)),
     "channels moved": (ChannelsMoved, "each", (3, 16, 12)),
@@ -246,6 +267,21 @@ def test_what_is_linear_in_the_channels_is_computed_once(rank: int, monkeypatch:
     for layer, maps in expected.items():
         found = cc.AblationCAM(net, layer, signed=True).explain(x, 1)
         np.testing.assert_array_equal(found.maps, maps)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_cells_of_a_layer_are_no_copies_until_places_are_mixed(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = Bottleneck(rank).eval(), torch.randn(2, 3, *(16, 12, 8)[:rank])
+    expected = cc.ReciproCAM(net, "stem", signed=True).explain(x, 1).maps
+
+    def copied(cells: OneCell) -> Tensor:
+        raise AssertionError("copies are made")
+
+    monkeypatch.setattr(OneCell, "copies", copied)
+    found = cc.ReciproCAM(net, "stem", signed=True).explain(x, 1)
+    np.testing.assert_array_equal(found.maps, expected)
 
 
 def test_what_precedes_the_layer_runs_once_for_all_methods(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+
 from chronocam.errors import TargetError
 from chronocam.layouts.base import Stem
 from chronocam.maps.attended import Attended
@@ -282,6 +284,12 @@ class Resumed(Protocol):
         """Return the scores `(channel · batch, target)` with each channel set to zero, one at a time.
 
         axis: that of the channels. calls: in how many of the layer's calls they are, the last ones.
+        """
+
+    def masked(self, masks: np.ndarray, score: Score) -> Array:
+        """Return the scores `(mask · batch, target)` with what the last call returned times each mask.
+
+        masks: `(mask, *grid)`, of a layer that returns `(row, channel, *grid)`.
         """
 
 

@@ -15,7 +15,7 @@ from chronocam.engines.base import Result, Score
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_call
 from chronocam.errors import InputError, LayerError, first_line
-from chronocam.maps.arrays import namespace, placed, to_numpy, widen
+from chronocam.maps.arrays import like, namespace, placed, to_numpy, widen
 from chronocam.types import INPUT, Array, Inputs
 
 # How far an output may move when a batch is run twice over: kernels differ a little from one batch size to
@@ -119,6 +119,17 @@ class Rest(ABC, Generic[Node]):
         off = placed(np.eye(x.shape[axis], dtype=bool)[channels].reshape(shape), x)
         copies = xp.where(off, xp.zeros_like(x[None, :1]), x[None])
         return xp.reshape(copies, (-1, *x.shape[1:]))
+
+    def masked(self, masks: np.ndarray, score: Score) -> Array:
+        """Return the scores `(mask · batch, target)` through each mask; see `Resumed`."""
+        xp = namespace(self.activations[0])
+        stay = [xp.concat([x] * len(masks)) for x in self.activations[:-1]]
+        return self([*stay, self._through(self.activations[-1], masks)], score)
+
+    def _through(self, x: Array, masks: np.ndarray) -> Array:
+        """Return copies of what the layer returned, one after the other, each times one of the masks."""
+        each = like(masks[:, None, None], x)
+        return namespace(x).reshape(x[None] * each, (-1, *x.shape[1:]))
 
     @abstractmethod
     def _recorded(self, times: int) -> tuple[Recorder[Node], list[Array], Result]:

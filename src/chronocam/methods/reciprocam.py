@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.methods._base import EvidenceMethod, Maps
 from chronocam.methods._masks import rounding
-from chronocam.types import Array, Change, Need, View
+from chronocam.types import Need, View
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class ReciproCAM(EvidenceMethod):
         """Score each cell alone."""
         activations = view.captures[0].activations
         grid = tuple(int(n) for n in activations.shape[2:])
-        scores = view.resume(_alone(grid, self.spot))
+        scores = view.masked(_masks(grid, self.spot))
         xp = namespace(scores)
         values = xp.permute_dims(scores[1:] - scores[:1], (1, 2, 0))
         least = like(rounding(to_numpy(scores)), values)[:, :, None]
@@ -52,17 +52,12 @@ class ReciproCAM(EvidenceMethod):
         return xp.reshape(values, (*values.shape[:2], *grid))
 
 
-def _alone(grid: Sequence[int], spot: bool) -> Iterator[Change]:
-    """Yield the change that sets all cells to zero, then for each cell the one that leaves it."""
+def _masks(grid: Sequence[int], spot: bool) -> Iterator[np.ndarray]:
+    """Yield a mask that shows nothing, then for each cell the one that shows it."""
     axes = [_windows(n) if spot else np.eye(n) for n in grid]
-    yield lambda activations: 0 * activations
+    yield np.zeros(grid)
     for cell in np.ndindex(*grid):
-        mask = reduce(np.multiply.outer, [axis[i] for axis, i in zip(axes, cell, strict=True)])
-        yield partial(_masked, mask)
-
-
-def _masked(mask: np.ndarray, activations: Array) -> Array:
-    return activations * like(mask, activations)
+        yield reduce(np.multiply.outer, [axis[i] for axis, i in zip(axes, cell, strict=True)])
 
 
 def _windows(n: int) -> np.ndarray:

@@ -30,7 +30,7 @@ class Agreement(ShortRepr):
     Example:
     >>> agreement = cc.metrics.Agreement(np.linspace(0.6, 0.8, 9), np.linspace(0.7, 0.9, 9))
     >>> str(agreement.intervals()["spearman"])
-    '0.700 [0.649, 0.754]'
+    '0.700 [0.648, 0.754]'
     """
 
     spearman: Float[np.ndarray, "batch ..."]

@@ -176,3 +176,9 @@ class View(Protocol):
 
         A channel is set to zero wherever it is, in all frames and tokens. What precedes the layer runs once.
         """
+
+    def masked(self, masks: Iterable[np.ndarray]) -> Array:
+        """Return the targets' scores `(mask, batch, target)` of the layer's output times each mask.
+
+        A mask is `(*grid)`, the same for all channels and samples. What precedes the layer runs once.
+        """

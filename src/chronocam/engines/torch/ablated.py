@@ -40,18 +40,6 @@ class Ablated(Repeated):
             self._copies = stored[None].masked_fill(laid, 0).flatten(0, 1)
         return self._copies
 
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        rule = _RULES.get(func)
-        if rule is not None and args and isinstance(args[0], Ablated) and args[0]._copies is None:
-            with torch._C.DisableTorchFunctionSubclass():
-                result = rule(func, *args, **(kwargs or {}))
-            if result is not None:
-                return result
-        return super().__torch_function__(func, types, args, kwargs)
-
 
 def _convolved(
     func: Callable[..., Tensor],
@@ -116,8 +104,7 @@ def _kept(func: Callable[..., Tensor], x: Ablated, p: float, training: bool, inp
     return None if training else x
 
 
-_Rule = Callable[..., Tensor | None]
-_RULES: dict[Callable[..., Any], _Rule] = {
+Ablated._rules = {
     **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolved),
     **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), _pooled),
     **dict.fromkeys((torch.mean, Tensor.mean), _mean),
@@ -125,4 +112,3 @@ _RULES: dict[Callable[..., Any], _Rule] = {
     F.linear: _linear,
     F.dropout: _kept,
 }
-"""What is computed once for all copies; a rule returns None for what it does not cover."""

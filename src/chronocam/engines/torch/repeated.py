@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import methodcaller
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+Rule: TypeAlias = Callable[..., Tensor | None]
+"""What a function does to a stand-in in place of its copies; None for what it does not cover."""
 
 
 class Repeated(Tensor):
@@ -18,6 +22,8 @@ class Repeated(Tensor):
     the copies are made where something computes with them; facts such as the shape need none.
     """
 
+    _rules: ClassVar[Mapping[Callable[..., Any], Rule]] = MappingProxyType({})
+    """What a kind of copies needs to be made only once for all of them."""
     _stored: Tensor
     _repeats: tuple[int, ...]
     _copies: Tensor | None
@@ -46,6 +52,12 @@ class Repeated(Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        rule = cls._rules.get(func)
+        if rule is not None and args and isinstance(args[0], cls) and args[0]._copies is None:
+            with torch._C.DisableTorchFunctionSubclass():
+                result = rule(func, *args, **(kwargs or {}))
+            if result is not None:
+                return result
         # Facts are read off a stand-in of one number; anything else gets the copies, as plain tensors.
         with torch._C.DisableTorchFunctionSubclass():
             real = methodcaller("standing" if func in _FACTS else "copies")

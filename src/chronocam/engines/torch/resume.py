@@ -20,6 +20,7 @@ from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, repla
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.ablated import Ablated
 from chronocam.engines.torch.forward import ForwardPass
+from chronocam.engines.torch.one_cell import OneCell
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import couples_samples, settle, training_note, walk
@@ -133,7 +134,7 @@ class TorchRest(Rest[nn.Module]):
 
         def own(number: int, x: Tensor) -> Tensor:
             one = changed[number]
-            return one if isinstance(one, Ablated) else own_copy(one)
+            return one if isinstance(one, Repeated) else own_copy(one)
 
         raw = scoped(self._called)(replay, own, self._repeated_inputs(times))
         # An output that does not depend on the layer comes as it was stored.
@@ -146,20 +147,34 @@ class TorchRest(Rest[nn.Module]):
 
     def without(self, channels: Sequence[int], axis: int, calls: int, score: Score) -> Tensor:
         """Return the scores `(channel · batch, target)` without each channel; see `Resumed`."""
+        return self._standing_in(partial(super().without, channels, axis, calls, score))
+
+    def masked(self, masks: np.ndarray, score: Score) -> Tensor:
+        """Return the scores `(mask · batch, target)` through each mask; see `Resumed`."""
+        return self._standing_in(partial(super().masked, masks, score))
+
+    def _standing_in(self, scored: Callable[[], Tensor]) -> Tensor:
+        """Return scores of what stands for copies; of the copies where the model does not take that."""
         try:
-            return super().without(channels, axis, calls, score)
+            return scored()
         except Exception as error:
             if not self._stands_in or out_of_memory(error):
                 raise
         # What takes a tensor by its memory, as `torch.vmap` does, sees too few rows: it gets copies.
         self._stands_in = False
-        return super().without(channels, axis, calls, score)
+        return scored()
 
     def _ablated(self, x: Tensor, channels: np.ndarray, axis: int) -> Tensor:
         # Of a single channel the rows are as many as those of the whole, and would be taken for it.
         if not self._stands_in or axis != 1 or len(channels) == 1:
             return super()._ablated(x, channels, axis)
         return Ablated.without(x, torch.as_tensor(channels, device=x.device))
+
+    def _through(self, x: Tensor, masks: np.ndarray) -> Tensor:
+        one = None
+        if self._stands_in and len(masks) > 1:
+            one = OneCell.masked(x, torch.as_tensor(masks, dtype=x.dtype, device=x.device))
+        return super()._through(x, masks) if one is None else one
 
     def _remedy(self) -> str:
         return "call model.eval() first" if training_note(self._modules) else super()._remedy()

@@ -67,7 +67,7 @@ class LayerView:
         self._recipe = recipe
         self._layer = layer
         self._scoring = scoring
-        self._rest = recording.rests.get(layer)
+        self._rest: Resumed | None = recording.rests.get(layer)
         self.targets: int = columns.stop - columns.start
         self.notes: list[str] = []
         self.interval: Array = None
@@ -343,14 +343,29 @@ class LayerView:
 
         return self._changes.of(channels, self._at_once_from(layout, calls), scored)
 
+    def masked(self, masks: Iterable[np.ndarray]) -> Array:
+        """Return the targets' scores `(mask, batch, target)` of the layer's output times each mask `(*grid)`.
+
+        Raises as `resume` does.
+        """
+        resumed, layout, calls = self._resumed()
+        taken = joined(calls, layout)
+        if layout(taken) is not taken:
+            return self.resume(partial(_times, mask) for mask in masks)
+
+        def scored(part: Sequence[np.ndarray], score: Score) -> Array:
+            return resumed.masked(np.stack(part), score)
+
+        return self._changes.of(masks, self._at_once_from(layout, calls), scored)
+
     def _resumed(self) -> tuple[Resumed, Callable[[Array], Array], list[Array]]:
         """Return the rest of the model after the layer, the layer's layout, and what it returned."""
-        look, rest = self._look, self._rest
+        look = self._look
         # What came before the layer is stored, so that each change costs the rest of the model alone.
-        if rest is None:
-            rest = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
-        calls = list(rest.activations)
-        return rest, self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls)), calls
+        if self._rest is None:
+            self._rest = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
+        calls = list(self._rest.activations)
+        return self._rest, self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls)), calls
 
     def _at_once_from(self, layout: Callable[[Array], Array], calls: Sequence[Array]) -> int:
         """Return how many changes of a layer go through the rest of the model at once."""
@@ -394,6 +409,10 @@ def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:
     if len(change_all) == 1 or not has_samples(x, samples):
         return change_all[0]
     return namespace(x).concat(change_all, axis=0)
+
+
+def _times(mask: np.ndarray, activations: Array) -> Array:
+    return activations * like(mask, activations)
 
 
 def _by_row(layout: Callable[[Array], Array]) -> Callable[[Array], Array]:
