@@ -66,7 +66,7 @@ class Depthwise(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """What the layer returned is normalised, written over in place, read twice, and grouped, far and apart."""
+    """What the layer returned is normalised, written over in place and read twice, by groups and strides."""
 
     def __init__(self, rank: int = 2) -> None:
         super().__init__()

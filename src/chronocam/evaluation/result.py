@@ -210,7 +210,7 @@ class Evaluation(ShortRepr):
         if measure.pooled:
             interval = bootstrap(values, seed=self.seed, statistic=measure.total)
         else:
-            interval = bootstrap(values, hits=True) if measure.hits else of_mean(values, seed=self.seed)
+            interval = bootstrap(values) if measure.hits else of_mean(values, seed=self.seed)
         return _within(interval, *measure.bounds)
 
     def _difference(self, row: Row, against: Row, measure: Measure) -> Difference | None:
