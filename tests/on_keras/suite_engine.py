@@ -616,3 +616,15 @@ def test_one_of_several_outputs_is_named_by_index_or_key(keyed: bool, layer: str
     with pytest.raises(LayerError) as error:
         cc.GradCAM(model, "fpn[p9]").explain(x, 2)
     one_line(error, "no output `[p9]`", "[0]" if not keyed else "[p3]")
+
+
+def test_a_model_for_batches_of_one_size_takes_others_in_such_batches() -> None:
+    image = keras.Input(batch_shape=(4, 8, 8, 3))
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(image))
+    model, x = keras.Model(image, L.Dense(3)(pooled)), np.resize(samples((8, 8, 3)), (8, 8, 8, 3))
+    with pytest.raises(
+        InputError, match=r"expected \(4, 8, 8, 3\): .* give batch_size=4 and as many samples"
+    ):
+        cc.GradCAM(model, "conv").explain(x, 1)
+    whole = cc.GradCAM(model, "conv", batch_size=4).explain(x, 1)
+    np.testing.assert_allclose(whole.maps[:4], cc.GradCAM(model, "conv").explain(x[:4], 1).maps, rtol=1e-5)

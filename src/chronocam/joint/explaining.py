@@ -181,10 +181,28 @@ class Explaining:
             if boxes is None or not boxes.empty:
                 raise
             return self._search_in_all(target, boxes, look)
+        except InputError as error:
+            if self._runs_together():
+                raise InputError(
+                    f"the model runs on the {self.look.shape[0]} samples of the call together, and not on one of "
+                    "them, with which the layer is searched for: name conv_layer=, or build the model for "
+                    f"batches of any size ({error})"
+                ) from error
+            raise
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, ChronocamError) or self.look.shape[0] < 2:
                 raise
             return self._search_with(2, target, look)
+
+    def _runs_together(self) -> bool:
+        """Say whether the model runs on all samples at once, as one that was built for so many."""
+        if self.look.shape[0] < 2:
+            return False
+        try:
+            self.look.engine.trace(self.look.inputs)
+        except InputError:
+            return False
+        return True
 
     def _search_in_all(self, target: Target, boxes: BoxesOf, look: Look | None) -> Chosen:
         """Search with all samples, where a detector leaves nothing of the first."""

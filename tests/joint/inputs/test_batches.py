@@ -405,3 +405,28 @@ def test_grey_pictures_and_clips_to_which_the_model_adds_the_channel(rank: int) 
     explanation = cc.GradCAM(bare).explain(x, 3)
     assert explanation.input_size == tuple(x.shape[1:])
     same(explanation, cc.GradCAM(given).explain(x[:, None], 3))
+
+
+class OfFour(nn.Module):
+    """Holds states for four samples, as a network that was built for such batches does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rnn, self.fc = (
+            nn.Conv1d(3, 8, 5, 1, 2),
+            nn.GRU(8, 8, batch_first=True),
+            nn.Linear(8, 4),
+        )
+        self.state = nn.Parameter(torch.zeros(1, 4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.rnn(self.conv(x).transpose(1, 2), self.state)[0][:, -1])
+
+
+def test_a_model_for_batches_of_one_size_is_told_what_to_do() -> None:
+    net, x = seeded(OfFour), torch.rand(4, 3, 40, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="runs on the 4 samples of the call together, and not on one"):
+        cc.GradCAM(net).explain(x, 1)
+    assert cc.GradCAM(net, "conv").explain(x, 1).maps.shape == (4, 1, 40)  # as the message says
+    with pytest.raises(InputError, match="the model fails on inputs"):
+        cc.GradCAM(net).explain(x[:3], 1)

@@ -529,7 +529,8 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
         return
     if len(shape) == len(expected) - 1 and expected[-1] == 1:  # Keras adds the axis itself
         return
-    sizes = ", ".join("batch" if i == 0 else "any" if n is None else str(n) for i, n in enumerate(expected))
+    batch = expected[0]
+    sizes = ", ".join([str(batch or "batch"), *("any" if n is None else str(n) for n in expected[1:])])
     unbatched = len(shape) == len(expected) - 1 and all(
         e in (None, n) for n, e in zip(shape, expected[1:], strict=True)
     )
@@ -544,6 +545,9 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
         todo = "drop the alpha channel, inputs[..., :3]"
     elif len(shape) == len(expected) and (shape[-1], expected[-1]) == (3, 1):
         todo = "make the inputs grey, inputs.mean(-1, keepdims=True)"
+    elif batch is not None and len(shape) == len(expected) and shape[0] != batch:
+        todo = f"the model was built for batches of {batch}: give batch_size={batch} and as many samples, or "
+        todo += "twice as many, …; or build it for batches of any size, with keras.Input(shape=)"
     else:
         todo = "resize the inputs, or build the model for them"
     raise InputError(f"inputs have shape {shape}; expected ({sizes}): {todo}")
