@@ -711,4 +711,23 @@ def test_slices_of_convolutions_that_do_not_pad_time_lie_in_the_middle_of_what_t
     assert found.frame_spans[4] == (7, 7)
     drawn = np.asarray(found)[0].sum((1, 2))
     assert np.average(np.arange(16), weights=drawn) == pytest.approx(at, abs=0.3)
-    assert any("loses frames at both ends" in text for text in found.diagnostics)
+    assert any("frames 3 to 12 of 16; pictures carry" in text for text in found.diagnostics)
+
+
+class Planes(nn.Module):
+    """Sees a volume along two axes, of which each takes another one for its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.top, self.fc = nn.Conv2d(16, 8, 3, 2, 1), nn.Conv2d(32, 8, 3, 2, 1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.front(x[:, 0]), self.top(x[:, 0].transpose(1, 2))
+        return self.fc(torch.cat([one.relu().mean((2, 3)) for one in seen], 1))
+
+
+def test_rows_of_a_clip_that_follow_no_rows_are_not_explained() -> None:
+    net, x = seeded(Planes), torch.randn(2, 1, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert cc.GradCAM(net).explain(x, 1).layer == "front"
+    with pytest.raises(LayoutError, match="its cells do not follow the places of the input"):
+        cc.GradCAM(net, "top").explain(x, 1)

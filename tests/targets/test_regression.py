@@ -274,3 +274,10 @@ def test_a_loss_against_one_number_is_refused() -> None:
     refused(
         NegativeLoss(nn.MSELoss(), 1.0), "y is 1.0; expected one row per sample", y=torch.tensor([1.0, 4.0])
     )
+
+
+@pytest.mark.parametrize("outputs", [torch.ones(2, 1), (torch.ones(2, 1), torch.ones(2, 1))])
+def test_a_loss_that_takes_the_outputs_otherwise_asks_for_a_function(outputs: Any) -> None:
+    found = Outputs(outputs, lambda: torch.ones(2, 1), slice(0, 2), None)
+    with pytest.raises(TargetError, match=r"the loss GaussianNLLLoss fails on the outputs.*give a function"):
+        NegativeLoss(nn.GaussianNLLLoss(), torch.ones(2))(found)

@@ -184,7 +184,7 @@ class Explaining:
         except InputError as error:
             if self._runs_together():
                 raise InputError(
-                    f"the model runs on the {self.look.shape[0]} samples of the call together, and not on one of "
+                    f"the model runs on the {self.look.shape[0]} samples of the call together, not on one of "
                     "them, with which the layer is searched for: name conv_layer=, or build the model for "
                     f"batches of any size ({error})"
                 ) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Number
-from typing import Any, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
-from chronocam.errors import ModelError, TargetError
+from chronocam.errors import ModelError, TargetError, first_line
 from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.classes import as_rows, class_index, same_for_all
 from chronocam.targets.returned import arrays_in, sample_of
@@ -165,14 +165,32 @@ class NegativeLoss(Target):
             return None
 
     def _loss(self, outputs: Outputs, predicted: Array | None, y: Array, i: int) -> Array:
-        """Return the loss of sample `i`."""
+        """Return the loss of sample `i`, of the scores alone or of several outputs."""
+        alone = hasattr(outputs.raw, "shape")
         if predicted is not None:
             try:
                 return self.loss(predicted[i : i + 1], y)
-            except (TypeError, IndexError, KeyError, AttributeError, ValueError, RuntimeError):
-                if hasattr(outputs.raw, "shape"):
-                    raise
-        return self.loss(sample_of(outputs.raw, i, outputs.batch), y)  # a loss of several outputs
+            except _MISFITS as error:
+                if alone:
+                    raise self._refusal(error) from error
+        try:
+            return self.loss(sample_of(outputs.raw, i, outputs.batch), y)
+        except _MISFITS as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> Exception:
+        """Return what to do where the loss does not take the outputs; a full device is no such thing."""
+        if "OutOfMemory" in type(error).__name__:
+            return error
+        name = getattr(self.loss, "__name__", type(self.loss).__name__)
+        return TargetError(
+            f"the loss {name} fails on the outputs of a sample and its y ({type(error).__name__}: "
+            f"{first_line(error)}); give a function (outputs, y) -> loss that calls it as it wants"
+        )
+
+
+_MISFITS: Final = (TypeError, IndexError, KeyError, AttributeError, ValueError, RuntimeError)
+"""What losses raise on outputs that they do not take."""
 
 
 def _as_rows(y: Any) -> Any:

@@ -425,7 +425,7 @@ class OfFour(nn.Module):
 
 def test_a_model_for_batches_of_one_size_is_told_what_to_do() -> None:
     net, x = seeded(OfFour), torch.rand(4, 3, 40, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match="runs on the 4 samples of the call together, and not on one"):
+    with pytest.raises(InputError, match="runs on the 4 samples of the call together, not on one"):
         cc.GradCAM(net).explain(x, 1)
     assert cc.GradCAM(net, "conv").explain(x, 1).maps.shape == (4, 1, 40)  # as the message says
     with pytest.raises(InputError, match="the model fails on inputs"):

@@ -221,6 +221,8 @@ def _chosen(look: Look, proof: _Proof, branches: Branches, flat: bool, targets: 
             instead += [{path: one for path, one in parts.items() if one.channels > 1} or parts, timeless]
         some = (_proven(look, proof, each, flat, targets) for each in instead)
         chosen = next((one for one in some if one is not None), chosen)
+    if chosen is not None and chosen not in parts:
+        chosen = _weighted(proof, branches, chosen) or chosen
     if chosen is not None and (chosen in parts or branches.beside(chosen)):
         beside = f"beside layer `{chosen}`, class tokens or other branches lead to the score"
         chosen.why = f"{beside}; {chosen.why or 'conv_layer= names another'}"
@@ -232,6 +234,20 @@ def _chosen(look: Look, proof: _Proof, branches: Branches, flat: bool, targets: 
             if look.settled(path).remark is not None:
                 return Chosen(path)
     return None
+
+
+def _weighted(proof: _Proof, branches: Branches, chosen: Chosen) -> Chosen | None:
+    """Return the layer whose places a layer weights, as attention does that pools them; None for others.
+
+    Such a layer has fewer channels and a way around it, and says how much places count, not what is there.
+    """
+    on_grid, most = _on_grid(chosen, proof.counting), 2 * proof.counting[chosen].channels
+    before = on_grid[: on_grid.index(chosen)]
+    wide = [path for path in before if proof.counting[path].channels >= most]
+    if not wide or not branches.beside(chosen):
+        return None
+    whole = (path for path in reversed(wide) if not branches.beside(path) and proof(path) == FOLLOWS)
+    return next(map(Chosen, whole), None)
 
 
 def _trunk(
@@ -475,7 +491,9 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
     coarse = [
         path
         for path in usable
-        if min(grids[path][-2:]) >= ENOUGH and not RESIZING.fullmatch(counting[path].type)
+        if min(grids[path][-2:]) >= ENOUGH
+        and not _is_finer(grids[path], within, RESTATED)
+        and not RESIZING.fullmatch(counting[path].type)
     ]
     least = min((math.prod(grids[path]) for path in coarse), default=math.inf)
     seen = [

@@ -64,18 +64,20 @@ class Places:
         """Return where the cells lie of a layer whose windows in time are not padded, or not enough.
 
         Steps and slices lie in the middle of what they see, which then is as far from the first place as from
-        the last; rows and columns tile the input evenly. None where steps that do so too are at most half a
-        step aside, as behind padded convolutions.
+        the last; rows and columns of clips tile the input evenly. None where cells that do so along all axes
+        are at most half a cell aside, as behind padded convolutions.
         """
         field = self.field(layer)
         if field is None or len(field) != len(grid):
             return None
-        middles, size, stride = _middles(field, grid)[0], self.look.grid[0], field[0].stride
-        first, *rest = (half_pixel_centers(n, length) for n, length in zip(grid, self.look.grid, strict=True))
-        before, behind = middles[0], size - 1 - middles[-1]
-        centred = min(before, behind) >= 0 and abs(before - behind) <= stride
-        aside = max(abs(middle - at) for middle, at in zip(middles, first, strict=True))
-        return (middles, *rest) if centred and aside > stride / 2 else None
+        even = tuple(half_pixel_centers(n, size) for n, size in zip(grid, self.look.grid, strict=True))
+        in_time = 1 if len(grid) == 3 else len(grid)
+        axes = zip(_middles(field, grid), even, self.look.grid, field, strict=True)
+        centers = (
+            *(_unpadded(*one[:3], one[3].stride) for one in list(axes)[:in_time]),
+            *even[in_time:],
+        )
+        return None if centers == even else centers
 
     def past(self, layer: str) -> Window | None:
         """Return which frames a causal layer sees: its slices' own and more before; None for other layers."""
@@ -187,3 +189,16 @@ def _middles(field: Sequence[Window], grid: Sequence[int]) -> list[tuple[float, 
     return [
         tuple((w.low + w.high) / 2 + w.stride * i for i in range(n)) for w, n in zip(field, grid, strict=True)
     ]
+
+
+def _unpadded(
+    middles: tuple[float, ...], even: tuple[float, ...], size: int, stride: float
+) -> tuple[float, ...]:
+    """Return where cells lie along an axis: in the middle of what they see where that is clearly elsewhere.
+
+    As far from the first place as from the last, else the axis is not the one that the field tells of.
+    """
+    before, behind = middles[0], size - 1 - middles[-1]
+    centred = min(before, behind) >= 0 and abs(before - behind) <= stride
+    aside = max(abs(middle - at) for middle, at in zip(middles, even, strict=True))
+    return middles if centred and aside > stride / 2 else even

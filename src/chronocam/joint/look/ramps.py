@@ -185,17 +185,12 @@ class Ramps:
         that clearly look backwards, or along another axis.
         """
         if len(self.look.grid) < 3:
-            verdict = self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR)
-            wrong = verdict is False or (verdict is None and strays(*self._of_picture(layer, layout)))
-            if wrong and len(self._moves) < 2 and leans(*self._of_picture(layer, layout)):
-                self.draw()
-                wrong = follows(*self._of_picture(layer, layout), CLEAR) is False
-            return wrong
+            return self._contradict(layer, layout, self._of_picture)
         for draws in range(1, DRAWS):
             while self._draws < draws:
                 self.draw()
             if not looks_elsewhere(*self._sums(layer, layout)):
-                return False
+                return self._contradict(layer, layout, self._of_frames)
         return True
 
     def sees_several(self, layer: str, layout: Layout) -> str | None:
@@ -234,13 +229,27 @@ class Ramps:
             wave = _wave(at, periods).reshape([-1 if i == along else 1 for i in range(moved.x.ndim)])
             self._waves[key] = self._outputs(moved.x + moved.noise * wave)
         base = _on(moved.before[layer], layout)
-        d, e = (_on(one[layer], layout) - base for one in (moved.after, self._waves[key]))
+        after, waved = (_on(one[layer], layout) for one in (moved.after, self._waves[key]))
+        d, e = moves(base, after, waved)
         others = tuple(i for i in range(d.ndim) if i != axis + 1)
         squares, products = (d**2).sum(others), (d * e).sum(others)
         (moving,) = np.nonzero(squares)
         seen = products[moving] / squares[moving]
         own = _wave((np.arange(len(moving)) + 0.5) / len(moving), periods)
         return bool(seen.std() > WAVES) and _correlation(seen, own) < 0.5
+
+    def _contradict(self, layer: str, layout: Layout, sums: Sums) -> bool:
+        verdict = self.verdict(layer, layout, sums=sums, steep=CLEAR)
+        wrong = verdict is False or (verdict is None and strays(*sums(layer, layout)))
+        if wrong and len(self._moves) < 2 and leans(*sums(layer, layout)):
+            self.draw()
+            wrong = follows(*sums(layer, layout), CLEAR) is False
+        return wrong
+
+    def _of_frames(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of all slices together, over rows and columns alone."""
+        products, squares = self._sums(layer, layout)
+        return without_padding(products[1:].sum(1), squares.sum(0))
 
     def _of_picture(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
         return without_padding(*self._sums(layer, layout))

@@ -107,9 +107,9 @@ class Bearings:
         if self._extent is not None and self._recipe.align == "half_pixel":
             return tiled(grid, self._extent)
         if self._recipe.align == "half_pixel":
-            in_time = self._in_time(look)
-            causal = look.places.causal_centers(layer, grid) if in_time else None
-            unpadded = look.places.unpadded_centers(layer, grid) if in_time else None
+            causal = look.places.causal_centers(layer, grid) if self._in_time(look) else None
+            of_signals = self._in_time(look) or self._in_plane(look)
+            unpadded = look.places.unpadded_centers(layer, grid) if of_signals else None
             return causal or self._part_centers(look) or unpadded
         if not self.per_frame:
             return look.places.centers(layer, grid)
@@ -128,6 +128,11 @@ class Bearings:
         rank = len(self.grid)
         return rank == len(look.grid) and rank in (1, 3) and look.call is None and not self.per_frame
 
+    def _in_plane(self, look: Look) -> bool:
+        """Say whether the layer is of signals without channels, side by side as rows or columns."""
+        plane = len(look.grid) == 2 and look.channel_axis is None and self.stated is None
+        return plane and len(self.grid) == 2 and look.call is None
+
     def _remarks(self, look: Look, alone: bool) -> Iterator[Finding]:
         layer, grid = self._layer, self.grid
         if layer == INPUT or self._recipe.maps_input:
@@ -141,4 +146,4 @@ class Bearings:
             yield from of_padding(layer, look.places.padding(layer, grid) or (), grid)
         elif alone and (centers := self.centers(look)) is not None:
             causal = look.places.past(layer) is not None
-            yield note(of_past(layer, len(grid)) if causal else of_unpadded(layer, centers[0], look.grid))
+            yield note(of_past(layer, len(grid)) if causal else of_unpadded(layer, centers, look.grid))

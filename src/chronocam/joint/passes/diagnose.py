@@ -10,6 +10,7 @@ import numpy as np
 from chronocam.joint.inputs.batches import is_floating
 from chronocam.maps.arrays import held, namespace
 from chronocam.maps.combine import magnitude_of_products
+from chronocam.maps.resample import half_pixel_centers
 from chronocam.types import Array, Capture, Finding, TargetInfo, Window
 from chronocam.types.targets import NO_FURTHER, missing_in
 
@@ -174,13 +175,16 @@ def of_past(layer: str, rank: int) -> str:
     )
 
 
-def of_unpadded(layer: str, centers: Sequence[float], within: tuple[int, ...]) -> str:
+def of_unpadded(layer: str, centers: Sequence[Sequence[float]], within: tuple[int, ...]) -> str:
     """Return that the cells of a layer that pads no time are laid in the middle of what they see."""
-    cell, places = AXES[len(within)][0]
+    seen = [
+        f"{cell + 's' if len(within) == 2 else places} {at[0]:g} to {at[-1]:g} of {size}"
+        for (cell, places), at, size in zip(AXES[len(within)], centers, within, strict=True)
+        if at != half_pixel_centers(len(at), size)
+    ]
     return (
-        f"layer `{layer}` loses {places} at both ends, where nothing pads them: each {cell} is laid in the "
-        f"middle of what it sees, {places} {centers[0]:g} to {centers[-1]:g} of {within[0]}; pictures carry "
-        "the outermost ones on"
+        f"layer `{layer}` loses the ends of its input, where nothing pads them: its cells are laid in the "
+        f"middle of what they see, {' and '.join(seen)}; pictures carry the outermost ones on"
     )
 
 
