@@ -6,7 +6,7 @@ from typing import Any
 
 PARTS = (
     "methods targets sequence metrics media models odometry data.digits data.gestures data.drives features "
-    "render report layouts callbacks"
+    "render report layouts callbacks types"
 )
 MODULES = ("chronocam", *(f"chronocam.{part}" for part in PARTS.split()))
 
