@@ -68,3 +68,9 @@ def test_an_error_survives_the_way_between_processes():
 def test_what_goes_on_after_a_name_comes_before_what_is_like_it(value: str, meant: str) -> None:
     known = ["block_6_add", "block_16_expand", "block_16_add", "conv"]
     assert errors.suggest(value, known) == (f"; did you mean {meant}?" if meant else "")
+
+
+def test_of_many_names_the_first_are_named() -> None:
+    assert errors.few(["a", "b", "c"]) == "a, b, c"
+    assert errors.few(["a", "b", "c", "d"]) == "a, b, c, …"
+    assert errors.few(["a", "b", "c"], 2) == "a, b, …"

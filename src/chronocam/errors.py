@@ -12,6 +12,7 @@ ChronocamError (a ValueError)
 
 import sys
 import unicodedata
+from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Final, cast
@@ -189,6 +190,11 @@ def a_kind(value: object) -> str:
     """Return the name of a value's type with its article, as in `an ImageFolder`."""
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of many names, and `…` where there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def first_line(error: BaseException) -> str:

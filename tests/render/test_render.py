@@ -86,8 +86,10 @@ def test_sheet_shows_labels_as_they_are(tmp_path):
     figure = contact_sheet([[GREY, GREY[:, :3]]], [["a $\\frac{1}{0}$ <script>", "b"]], "head $x")
     assert [axis.get_title() for axis in figure.axes] == ["a $\\frac{1}{0}$ <script>", "b"]
     path = save_figure(figure, tmp_path / "deep" / "sheet.png")
-    assert Image.open(path).width > 100
+    width = Image.open(path).width
+    assert width > 100
     assert [p.name for p in path.parent.iterdir()] == ["sheet.png"]
+    assert Image.open(save_figure(figure, tmp_path / "fine.png", dpi=220)).width == 2 * width
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from chronocam._repr import ShortRepr
 from chronocam.engines import engine_for
-from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.errors import InputError, LayerError, ModelError, few
 from chronocam.features.drawn import Drawn, insist_on_layer
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.media import Preprocess
@@ -85,8 +85,7 @@ def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = No
         raise ModelError(f"a {type(model).__name__} has no convolution, so there are no filters to draw")
     path = next(iter(weights)) if layer is None else insist_on_layer(engine.resolve(layer)).partition("#")[0]
     if path not in weights:
-        known = ", ".join(list(weights)[:4]) + (", …" if len(weights) > 4 else "")
-        raise LayerError(f"layer `{path}` is not a convolution; choose one of {known}")
+        raise LayerError(f"layer `{path}` is not a convolution; choose one of {few([*weights], 4)}")
     blue_first = preprocess is not None and preprocess.order == "bgr"
     return Filters(to_numpy(widen(weights[path])).astype(np.float32), path, "bgr" if blue_first else "rgb")
 

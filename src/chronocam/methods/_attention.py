@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.errors import InputError, LayerError, LayoutError, ModelError, check_whole
+from chronocam.errors import InputError, LayerError, LayoutError, ModelError, check_whole, few
 from chronocam.maps.arrays import namespace
 from chronocam.maps.attended import Attended, Link
 from chronocam.methods._base import Maps, Method
@@ -152,10 +152,9 @@ def last_on_grid(capture: Capture, name: str) -> tuple[Attended, tuple[int, int,
 
 def not_on_grid(capture: Capture, name: str, shapes: Sequence[tuple[int, ...]]) -> ModelError:
     """Return the error for attention that is not over the patches of the layer."""
-    some = list(dict.fromkeys(map(str, shapes)))
-    more = ", …" if len(some) > 3 else ""
+    some = few(list(dict.fromkeys(map(str, shapes))))
     return ModelError(
-        f"{name} cannot compose attention of (rows, query, key) {', '.join(some[:3])}{more} for "
+        f"{name} cannot compose attention of (rows, query, key) {some} for "
         f"{capture.activations.shape[0]} samples into one over all patches; choose another method, such as "
         "gradcam"
     )

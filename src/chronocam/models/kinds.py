@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from chronocam.errors import printable
+from chronocam.errors import few, printable
 
 Fault = tuple[str, str]
 """What is wrong, and what to do."""
@@ -20,7 +20,6 @@ FILES: Final = (*TORCH, ".safetensors", ".pt2", ".onnx", ".tflite", *KERAS)
 """What files of models are called."""
 
 _HEAD: Final = 4096
-_SHOWN: Final = 3  # files of an archive
 _LEGACY: Final = 0x1950A86A20F9469CFC6C
 """The number that torch.save wrote first, before it wrote archives."""
 
@@ -105,9 +104,7 @@ def _of_archive(path: Path) -> tuple[str, Sequence[str]]:
         return "what torch.save wrote", TORCH
     if "config.json" in names and not {"metadata.json", "model.weights.h5"}.isdisjoint(names):
         return "what Keras wrote", KERAS
-    held = ", ".join(f"`{printable(name, 60)}`" for name in names[:_SHOWN]) + (
-        ", …" if len(names) > _SHOWN else ""
-    )
+    held = few([f"`{printable(name, 60)}`" for name in names])
     return f"a zip archive that holds {held or 'nothing'}", ()
 
 

@@ -68,10 +68,10 @@ def picture_recipe(takes: Callable[[Shape], bool], channels: int = 3) -> Preproc
     return next((imagenet(side, side, channels) for side in sides), None)
 
 
-def clip_recipe(model: object, orders: Sequence[str] = ("time channel",)) -> ClipPreprocess | None:
-    """Return how clips are prepared for a bare module that takes clips in one of these orders, else None."""
+def clip_recipe(model: object) -> ClipPreprocess | None:
+    """Return how clips are prepared for a bare module that takes clips frames first, else None."""
     with _trials(model) as takes:
-        return _clips(takes, orders)
+        return _clips(takes, ("time channel",))
 
 
 def _clips(takes: Callable[[Shape], bool], orders: Sequence[str], channels: int = 3) -> ClipPreprocess | None:

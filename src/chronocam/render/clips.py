@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,6 +13,9 @@ from chronocam.maps.arrays import to_numpy
 from chronocam.maps.frames import merge_copies
 from chronocam.media.clips.read import Clip
 from chronocam.render._overlay import overlay, to_pictures
+
+UNTIMED: Final = 8.0
+"""Frames per second of what has no clock."""
 
 _EXPECTED = "(time, height, width, 3), (time, 3, height, width) or (3, time, height, width)"
 
@@ -87,12 +90,12 @@ def overlay_clip(
     return np.stack([overlay(picture, value, cmap, alpha, signed) for picture, value in pairs])
 
 
-def pace(clip: Clip, untimed: float = 8) -> float:
+def pace(clip: Clip) -> float:
     """Return the frames per second at which the clip's frames, each once, take as long as in the source.
 
-    untimed: what to return where the clip has no clock, or a single frame.
+    A clip without a clock, or of a single frame, is shown at `UNTIMED`.
     """
     seconds = clip.seconds[clip.unique]
     if clip.rate is None or len(seconds) < 2:
-        return float(untimed)
+        return UNTIMED
     return (len(seconds) - 1) / float(seconds.max() - seconds.min())

@@ -13,7 +13,7 @@ from warnings import catch_warnings
 
 import numpy as np
 
-from chronocam.errors import ChronocamError, TargetError, first_line
+from chronocam.errors import ChronocamError, TargetError, few, first_line
 from chronocam.jsonable import JsonRecord
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import BlackBox
@@ -170,8 +170,7 @@ def _in_words(frame: Preprocess) -> str:
 def _labels(loaded: Loaded) -> Check:
     if not loaded.labels:
         return Check("labels", "none: give --labels FILE, a line each, to name classes")
-    first = ", ".join(loaded.labels[:_SHOWN]) + (", …" if len(loaded.labels) > _SHOWN else "")
-    return Check("labels", f"{len(loaded.labels)}: {first}")
+    return Check("labels", f"{len(loaded.labels)}: {few(loaded.labels, _SHOWN)}")
 
 
 def _prepared(loaded: Loaded, medium: str | Path | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, Final, TypeAlias
 
@@ -137,8 +137,3 @@ def joins(node: Any, out: Callable[[Array], Array]) -> Array:
     kernel = out(keras.ops.convert_to_tensor(dense.kernel))
     xp, (heads, channels, width) = namespace(kernel), kernel.shape
     return xp.matrix_transpose(xp.reshape(kernel, (heads * channels, width)))
-
-
-def token_axes(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the axes of `(batch, token, channel)` or `(batch, *grid, channel)` that count tokens."""
-    return tuple(range(1, len(shape) - 1))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from chronocam.lab.demo.words import percent
+
+KEPT: Final = 12  # scenes, for the page
+ROWS: Final = 6  # of the contact sheet
 
 
 def digits(out: Path, count: int, seed: int) -> Iterator[str]:
@@ -47,18 +50,18 @@ def _pointing(explanation: Any, world: Any) -> dict[str, Any]:
     return {name: bootstrap(pointing_game(m, masks).mean(axis=1)) for name, m in maps.items()}
 
 
-def _save(explanation: Any, world: Any, out: Path, count: int = 12) -> None:
+def _save(explanation: Any, world: Any, out: Path) -> None:
     """Keep the first scenes with their maps, for the page."""
     from chronocam.media import still
 
-    pictures = [still(image, f"digits {i + 1}") for i, image in enumerate(world.images[:count])]
-    explanation[:count].with_pictures(pictures).save(out / "digits.npz")
+    pictures = [still(image, f"digits {i + 1}") for i, image in enumerate(world.images[:KEPT])]
+    explanation[:KEPT].with_pictures(pictures).save(out / "digits.npz")
 
 
-def _sheet(explanation: Any, world: Any, out: Path, rows: int = 6) -> None:
+def _sheet(explanation: Any, world: Any, out: Path) -> None:
     from chronocam.render import contact_sheet, save_figure
 
-    shown = slice(0, rows)
+    shown = slice(ROWS)
     overlays = explanation.overlay(world.images)[shown]
     pictures = [[image, *drawn] for image, drawn in zip(world.images[shown], overlays, strict=True)]
     titles = [["scene", *(f"evidence for {info}" for info in infos)] for infos in explanation.targets[shown]]

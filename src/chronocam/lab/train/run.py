@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -137,8 +137,3 @@ def track(numbers: Iterable[int], what: str) -> Iterable[int]:
 def say_epoch(figures: Mapping[str, float]) -> None:
     """Print the figures of an epoch to stderr."""
     say(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
-
-
-def few(names: Sequence[str], limit: int = 10) -> str:
-    """Return the first of many names."""
-    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from chronocam.errors import first_line
+from chronocam.errors import few, first_line
 from chronocam.models.checkpoints import (
     INDEX,
     SUFFIXES,
@@ -130,7 +130,7 @@ def _fill(model: Model, weights: Weights, request: ModelRequest) -> None:
             for key in _reshaped(own, weights)
         ],
     }
-    problem = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in faults.items() if keys)
+    problem = ", ".join(f"{len(keys)} {what} ({few(keys)})" for what, keys in faults.items() if keys)
     if problem:
         path, known = request.names[0], sum(key in weights for key in own)
         build = f"build the network as it was trained: {path}@python:module:factory"
@@ -141,10 +141,6 @@ def _fill(model: Model, weights: Weights, request: ModelRequest) -> None:
 
 def _reshaped(own: Weights, weights: Weights) -> list[str]:
     return [key for key in own if key in weights and own[key].shape != weights[key].shape]
-
-
-def _few(keys: list[str], limit: int = 3) -> str:
-    return ", ".join(keys[:limit]) + (", …" if len(keys) > limit else "")
 
 
 SOURCE = ModelSource(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from chronocam.render._overlay import colour_map
+
+DPI: Final = 110
+"""Pixels to an inch, where a figure becomes a picture."""
 
 
 class Page:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from chronocam.render.sheets._page import DPI
 from chronocam.render.theme import DIVERGING, SEQUENTIAL
 
 SMALL, LARGE, DENSE = 1.5, 2.4, 100  # inches of a tile, and pixels in each where that leaves it between them
@@ -81,11 +82,11 @@ def feature_sheet(tiles: Sequence[Tile], heading: str, curves: Mapping[str, np.n
     return figure
 
 
-def rasterised(figure: Any, dpi: int = 110) -> UInt8[np.ndarray, "height width 3"]:
+def rasterised(figure: Any) -> UInt8[np.ndarray, "height width 3"]:
     """Return a figure as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure.set_dpi(dpi)
+    figure.set_dpi(DPI)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -10,7 +10,7 @@ import numpy as np
 
 from chronocam.errors import printable
 from chronocam.media.files import replace_file
-from chronocam.render.sheets._page import colour_bar
+from chronocam.render.sheets._page import DPI, colour_bar
 from chronocam.render.theme import DIVERGING, SEQUENTIAL, WARM
 
 CELL, TITLE, BAR = 3.2, 0.45, 0.3  # inches
@@ -73,8 +73,10 @@ def _tile(axis: Any, picture: np.ndarray, name: str, limits: Limits, width: floa
         colour_bar(axis, limits, bare if picture.ndim == 2 or signed else WARM, place)
 
 
-def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
+def save_figure(figure: Any, path: str | Path, dpi: int = DPI) -> Path:
     """Write a figure; the suffix decides the format. The file appears only once it is whole.
+
+    dpi: pixels to an inch, in formats that have pixels.
 
     Example:
     >>> figure = cc.render.contact_sheet([[np.zeros((4, 4))]], [["nothing"]])

@@ -7,11 +7,11 @@ from pathlib import Path
 from jaxtyping import Int
 from numpy import ndarray
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, few
 from chronocam.jsonable import Json
 from chronocam.lab.train.figures import accuracy, confusion
 from chronocam.lab.train.images.data import find_pictures, list_pictures
-from chronocam.lab.train.run import TrainingRun, few, track
+from chronocam.lab.train.run import TrainingRun, track
 from chronocam.lab.train.settings import ImageSettings
 from chronocam.media import Preprocess
 from chronocam.runs.terminal import say
@@ -57,7 +57,7 @@ class ImagesRun(TrainingRun):
         """Return what the record says of the pictures, and report those that could not be read."""
         unread = sorted(self.unread)
         if unread:
-            say(f"{len(unread)} pictures could not be read and were skipped: {few(unread)}")
+            say(f"{len(unread)} pictures could not be read and were skipped: {few(unread, 10)}")
         return {
             "data": self.listing.layout,
             "pictures": {name: len(part) for name, part in self.parts.items()},

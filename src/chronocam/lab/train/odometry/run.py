@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from chronocam.errors import few
 from chronocam.jsonable import Json
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.lab.models.trained import ODOMETRY
 from chronocam.lab.train.odometry.footage import Footage, find_footage
 from chronocam.lab.train.odometry.measure import measure
 from chronocam.lab.train.odometry.module import OdometryModule, loss_of
-from chronocam.lab.train.run import Figures, few, track
+from chronocam.lab.train.run import Figures, track
 from chronocam.lab.train.settings import OdometrySettings
 from chronocam.lab.train.torch.batches import Shuffled
 from chronocam.lab.train.torch.loop import Batches
@@ -53,7 +54,7 @@ class OdometryRun(TorchRun):
         counts = ", ".join(f"{len(part)} for {name}" for name, part in self.drives.parts.items())
         say(f"{self.drives.source}: drives: {counts}")
         if unread := self.drives.unread:
-            say(f"{len(unread)} drives could not be read and were skipped: {few(unread)}")
+            say(f"{len(unread)} drives could not be read and were skipped: {few(unread, 10)}")
         network = {
             "depth_width": settings.depth_width,
             "pose_width": settings.pose_width,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from chronocam.errors import few
 from chronocam.jsonable import Json
 from chronocam.lab.models.trained import VIDEO
 from chronocam.lab.models.video import architecture, check_backbone, recipe, video_net
 from chronocam.lab.train.clips import CALM, ClipSplits, cached, find_clips, insist_on_one, joined
-from chronocam.lab.train.run import few, track
+from chronocam.lab.train.run import track
 from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.torch.batches import Shuffled, loader
 from chronocam.lab.train.torch.loop import Batches
@@ -92,7 +93,7 @@ class VideoRun(TorchRun):
         """Return what the record says of the clips, and report those that could not be read."""
         unread = sorted(self.module.unread)
         if unread:
-            say(f"{len(unread)} clips could not be read and were skipped: {few(unread)}")
+            say(f"{len(unread)} clips could not be read and were skipped: {few(unread, 10)}")
         return {
             "data": self.clips.layout,
             "clips": {name: len(part) for name, part in self.clips.parts.items()},
@@ -113,5 +114,5 @@ def _clips(settings: VideoSettings, size: int) -> ClipSplits:
     counts = ", ".join(f"{len(part)} for {name}" for name, part in clips.parts.items())
     say(f"{clips.layout}: {len(clips.labels)} classes, clips: {counts}")
     if clips.missing:
-        say(f"{len(clips.missing)} clips are listed and missing: {few(clips.missing)}")
+        say(f"{len(clips.missing)} clips are listed and missing: {few(clips.missing, 10)}")
     return clips
