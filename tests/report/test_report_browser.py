@@ -18,6 +18,7 @@ from report_samples import jpeg, kept, kept_clip, of_clip, of_image, of_sequence
 import chronocam as cc
 from chronocam.media import still
 from chronocam.render import overlay, strength
+from chronocam.types.findings import note
 
 
 @contextmanager
@@ -370,6 +371,31 @@ def test_a_faint_map_says_so_and_offers_a_scale_of_its_own(browser, tmp_path):
         assert shared == pytest.approx(1, abs=0.15)
         faint.get_by_role("button").click()
         np.testing.assert_array_equal(pixels(view), dim)
+
+
+def test_the_chosen_of_many_classes_is_in_sight_and_a_long_name_hides_none(browser, tmp_path):
+    explanation = kept(of_image(names=("x" * 300, *(f"class {k}" for k in range(1, 120)))))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        shown, chosen = (view.locator(one).bounding_box() for one in ("#targets", "[aria-pressed=true]"))
+        assert view.locator("#targets [aria-pressed=true] .name").inner_text() == "class 119"
+        assert shown["y"] <= chosen["y"] <= shown["y"] + shown["height"] - chosen["height"] + 1
+        first = view.locator("#targets button").first
+        assert first.bounding_box()["height"] < 0.6 * shown["height"]
+        assert first.locator(".name").get_attribute("title") == "x" * 300
+
+
+def test_on_paper_everything_is_listed_and_nothing_is_to_be_pressed(browser, tmp_path):
+    one = of_clip()
+    many = replace(one, findings=tuple(note(f"finding {k}") for k in range(80)))
+    with opened(browser, kept_clip(many).save(tmp_path / "x.html"), scheme="dark") as view:
+        findings = view.locator("#findings")
+        assert findings.evaluate("one => one.scrollHeight > one.clientHeight")
+        view.emulate_media(media="print")
+        assert not findings.evaluate("one => one.scrollHeight > one.clientHeight")
+        for name in ("#controls", "#help", "#play", "#frame"):
+            assert not view.locator(name).is_visible(), name
+        paper = view.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert min(map(int, re.findall(r"\d+", paper)[:3])) > 200
 
 
 def test_a_map_of_zeros_is_called_one(browser, tmp_path):
@@ -760,3 +786,11 @@ def test_a_volume_has_a_slider_over_its_slices_and_stands_still(browser, tmp_pat
         view.get_by_label("Slice", exact=True).fill("5")
         assert view.locator("#time").inner_text() == "slice 5"
         assert view.locator("#status").inner_text().startswith("At slice 5: slices 4–7 hold ")
+
+
+def test_a_curve_of_zeros_has_no_scale(browser, tmp_path):
+    one = of_clip(attention=False)
+    blank = replace(one, maps=np.zeros_like(one.maps))
+    with opened(browser, kept_clip(blank).save(tmp_path / "x.html")) as view:
+        labels = view.locator("#curves .chart svg").first.locator("text").all_text_contents()
+        assert labels[:2] == ["", "0"]

@@ -4,6 +4,7 @@ import pytest
 
 from chronocam.errors import InputError, TargetError
 from chronocam.targets.labels import find_label, names_of
+from chronocam.types.targets import label_of
 
 LONG = [
     "tabby, tabby cat",
@@ -108,3 +109,8 @@ def test_names_are_taken_by_index_also_as_json_writes_them() -> None:
     for wrong in ({"cat": 0, "dog": 1}, {1: "dog"}, {"0": "cat", "2": "dog"}):
         with pytest.raises(InputError, match="keys are not 0, 1, 2"):
             names_of(wrong)
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_class_without_a_name_is_called_by_its_number(blank: str) -> None:
+    assert [label_of(["cat", blank], index) for index in range(3)] == ["cat", "class 1", "class 2"]

@@ -224,7 +224,8 @@ class Outputs:
 
 def label_of(labels: Sequence[str] | None, index: int) -> str:
     """Return the name of class `index`, or `"class 7"` where there is none."""
-    return labels[index] if labels is not None and index < len(labels) else f"class {index}"
+    label = labels[index] if labels is not None and index < len(labels) else ""
+    return label if str(label).strip() else f"class {index}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 
@@ -83,4 +84,6 @@ def save_figure(figure: Any, path: str | Path, dpi: int = DPI) -> Path:
     >>> cc.render.save_figure(figure, "sheet.png").name
     'sheet.png'
     """
-    return replace_file(Path(path), lambda temporary: figure.savefig(temporary, dpi=dpi))
+    with catch_warnings():
+        filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it; pages have other fonts
+        return replace_file(Path(path), lambda temporary: figure.savefig(temporary, dpi=dpi))

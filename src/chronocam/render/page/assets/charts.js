@@ -36,11 +36,11 @@ class Chart {
     if (!width) return;
     const { height, top, bottom } = CHART, [left, right] = this.flush ? [0, 0] : [CHART.left, CHART.right];
     const known = this.series.flatMap((one) => one.values.filter((value) => value !== null));
-    const low = Math.min(0, ...known), high = Math.max(0, ...known, low === 0 ? 1e-9 : 0);
+    const low = Math.min(0, ...known), most = Math.max(0, ...known), high = most === low ? 1 : most;
     this.x = (frame) => left + ((width - left - right) * frame) / this.count;
     this.y = (value) => top + (height - top - bottom) * (1 - (value - low) / (high - low));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.svg.setAttribute("aria-label", `${this.title}: from ${numeral(low)} to ${numeral(high)}`);
+    this.svg.setAttribute("aria-label", `${this.title}: from ${numeral(low)} to ${numeral(most)}`);
     const text = (x, y, words, anchor) => {
       const label = svgElement("text", { x, y, "text-anchor": anchor });
       label.textContent = words;
@@ -49,7 +49,7 @@ class Chart {
     const name = (place) => (this.labels ? this.labels[place] : String(place));
     this.svg.replaceChildren(
       svgElement("line", { class: "axis", x1: left, x2: width - right, y1: this.y(0), y2: this.y(0) }),
-      ...(this.flush ? [] : [text(left - 5, this.y(high) + 8, numeral(high, 2), "end"), text(left - 5, this.y(low), numeral(low, 2), "end")]),
+      ...(this.flush ? [] : [text(left - 5, this.y(high) + 8, most === low ? "" : numeral(most, 2), "end"), text(left - 5, this.y(low), numeral(low, 2), "end")]),
       text(left, height - 4, name(0), "start"),
       text(width - right, height - 4, name(this.count - 1), "end"),
       ...this.series.map((one, i) => this.curve(one, COLOUR[i])),

@@ -93,9 +93,17 @@ function showTargets() {
   byId("sentence").textContent = about.sentence;
   byId("about").textContent = [data.items.length > 1 ? page.item.name : "", page.item.model].filter(Boolean).join(" · ");
   byId("targets").replaceChildren(...of.targets.map((one, i) => element("li", {}, chip(one, i, i === target, of.targets))));
+  reveal(byId("targets"), target);
   const findings = [...of.findings, ...(page.item.notes || [])];
   byId("findings-card").hidden = !findings.length;
   byId("findings").replaceChildren(...findings.map((text) => element("li", {}, ...coded(text))));
+}
+
+// Scroll a list, and not the page, to one of its entries that is out of sight.
+function reveal(list, which) {
+  const box = list.getBoundingClientRect(), own = list.children[which].getBoundingClientRect();
+  if (own.top < box.top || own.bottom > box.bottom) list.scrollTop += own.top - box.top;
+  if (own.left < box.left || own.right > box.right) list.scrollLeft += own.left - box.left;
 }
 
 // A target as a button with a bar: of its confidence, or else of its score beside the largest.
@@ -105,7 +113,7 @@ function chip(one, i, pressed, all) {
   const bar = element("i", { className: !sure && one.score < 0 ? "below" : "" });
   bar.style.width = `${100 * share}%`;
   const button = element("button", { type: "button", className: one.scores ? "bare" : "", "aria-pressed": String(pressed), title: one.scores ? one.name : `score ${numeral(one.score)}` },
-    element("span", { className: "name", textContent: one.name }),
+    element("span", { className: "name", textContent: one.name, title: one.name }),
     element("small", { textContent: sure ? percent(one.confidence) : one.scores ? "" : numeral(one.score) }),
     element("span", { className: "meter", hidden: Boolean(one.scores) }, bar));
   button.onclick = () => page.panes[0].choose(page.panes[0].map, i);

@@ -46,7 +46,8 @@ class Player {
     const spans = panes[0].of.spans;
     this.spans = spans;
     byId("slices").hidden = !spans;
-    byId("slices").className = (spans || []).length > 12 ? "dense" : "";
+    const dense = spans && (spans.length > 12 || spans.some(([a], i) => i && a <= spans[i - 1][1]));
+    byId("slices").className = dense ? "dense" : "";
     byId("slices").replaceChildren(...(spans || []).map(([a, b], i) => this.slice(a, b, i)));
     this.charts = this.chartsOf(panes);
     byId("curves").replaceChildren(...this.charts.map((chart) => chart.element));
