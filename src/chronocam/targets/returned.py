@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chronocam.types import Array
@@ -23,18 +23,23 @@ def arrays_in(raw: Any) -> list[Array]:
     return [array for part in parts for array in arrays_in(part)]
 
 
-def sample_of(raw: Any, i: int, batch: int) -> Any:
-    """Return the part of sample `i`, with its batch axis; what is not per sample stays whole."""
+def map_returned(change: Callable[[Array], Array], raw: Any) -> Any:
+    """Return what a model returned with `change` done to each of its arrays."""
     if hasattr(raw, "shape"):
-        return raw[i : i + 1] if tuple(raw.shape[:1]) == (batch,) else raw
+        return change(raw)
     if isinstance(raw, Mapping):
-        parts = {name: sample_of(part, i, batch) for name, part in raw.items()}
+        parts = {name: map_returned(change, part) for name, part in raw.items()}
         return parts if type(raw) is dict else type(raw)(**parts)
     if isinstance(raw, (tuple, list)):
-        each = [sample_of(part, i, batch) for part in raw]
+        each = [map_returned(change, part) for part in raw]
         return type(raw)(*each) if hasattr(raw, "_fields") else type(raw)(each)
     if not hasattr(raw, "__dict__"):
         return raw
-    alone = copy.copy(raw)
-    alone.__dict__.update({name: sample_of(part, i, batch) for name, part in vars(raw).items()})
-    return alone
+    changed = copy.copy(raw)
+    changed.__dict__.update({name: map_returned(change, part) for name, part in vars(raw).items()})
+    return changed
+
+
+def sample_of(raw: Any, i: int, batch: int) -> Any:
+    """Return the part of sample `i`, with its batch axis; what is not per sample stays whole."""
+    return map_returned(lambda x: x[i : i + 1] if tuple(x.shape[:1]) == (batch,) else x, raw)

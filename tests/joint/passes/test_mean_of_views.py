@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import InputError
@@ -66,6 +66,31 @@ def test_clips_and_fused_layers_have_views_too(views: str) -> None:
     assert both.shape == (2, 1, 8, 6)
 
 
+@pytest.mark.parametrize("views", ["flip", "scale"])
+def test_a_function_that_names_no_place_is_explained(views: str) -> None:
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+    def whole(out: Any) -> Tensor:
+        return out["seen"][:, 1].mean((1, 2)) + out["rest"].amax((1, 2))
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = dense
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            y = self.dense(x)
+            return {"seen": y, "rest": y[:, 0]}
+
+    method = cc.GradCAM(Named(), "dense.0", views=views)
+    assert method.explain(X, whole).maps.any()
+    assert method.explain(
+        X, cc.targets.NegativeLoss(lambda out, y: (whole(out) - y) ** 2, X[:, 0, 0, 0])
+    ).maps.any()
+    rows = cc.GradCAM(net(), "0", views=views).explain(X, lambda out: out[:, 1] - out[:, 0])
+    assert rows.maps.any()
+
+
 def test_what_views_do_not_fit_is_refused() -> None:
     for options, x, target, text in (
         ({"views": "flop"}, X, 1, "no views `flop`"),
@@ -85,6 +110,15 @@ def test_what_views_do_not_fit_is_refused() -> None:
     ):
         with pytest.raises(InputError, match="the place that a region or a box marks"):
             method.explain(X.numpy(), target)
+    marked = torch.zeros(len(X), 16, 12)
+    marked[:, 4:9, 2:7] = 1
+    for place in (
+        lambda out: out[:, 1, 8, 6],
+        cc.targets.NegativeLoss(lambda out, y: ((out[:, 1] - y) ** 2).mean(), marked),
+        cc.targets.Counter(lambda out: out[:, 0, :4].mean((1, 2))),
+    ):
+        with pytest.raises(InputError, match=r"move what is where, and the score of `.*` hangs on that"):
+            cc.GradCAM(dense, views="flip").explain(X, place)
     steps = cc.blackbox(lambda x: x.mean(1), axes="tf")
     with pytest.raises(InputError, match="are for pictures and clips"):
         cc.Occlusion(steps, views="flip").explain(X[:, 0].numpy(), 1)

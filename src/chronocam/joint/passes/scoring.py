@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.engines import Recording, Result
-from chronocam.errors import LayerError, TargetError
+from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.joint.passes.encoder import Encoder, zero_shot
-from chronocam.maps.arrays import to_numpy, widen
+from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.maps.attention import Attention
 from chronocam.targets.classes import is_one_logit, is_row, side_by_side
-from chronocam.targets.returned import arrays_in
+from chronocam.targets.returned import arrays_in, map_returned
 from chronocam.types import Array, BoxInfo, Outputs, Rows, Scored, Target, TargetInfo
 
 
@@ -46,6 +46,8 @@ class Scoring:
     clean: the logits of the unperturbed inputs, where the pass is over perturbed ones.
     encoder: what the model embeds besides the inputs.
     samples: how many the call has; None where that is not known yet.
+    moved: rows and columns of a picture in which things lie elsewhere than in the one explained, so that no
+        score may hang on a place; None for others.
     """
 
     targets: tuple[Target, ...]
@@ -55,6 +57,7 @@ class Scoring:
     clean: Array | None = None
     encoder: Encoder | None = None
     samples: int | None = None
+    moved: tuple[int, ...] | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -75,6 +78,8 @@ class Scoring:
         """Return the scores of one batch, `(batch, column)`, and what their columns are."""
         outputs = self._outputs(result)
         scored, slices = self._scored(outputs)
+        if self.moved is not None:
+            self._refuse_places(result, scored, self.moved)
         seen = outputs.seen
         dense = seen is not None and seen.ndim > 3 and not is_row(seen.shape) and not outputs.chose
         logits = None if seen is None or dense else to_numpy(seen)
@@ -96,6 +101,29 @@ class Scoring:
                 start, end = end, end + int(parts[-1].values.shape[1])
                 slices[id(target)] = slice(start, end)
         return side_by_side(parts), slices
+
+    def _refuse_places(self, result: Result, scored: Scored, picture: tuple[int, ...]) -> None:
+        """Raise InputError for a score that is another one where outputs with a grid are shifted."""
+        shift = partial(_shifted, picture=picture, channels_last=self.channels_last)
+        if all(shift(x) is x for x in arrays_in(result.raw)):
+            return
+        shifted = replace(
+            result,
+            raw=map_returned(shift, result.raw),
+            logits=lambda: shift(result.logits()),
+            outputs={name: map_returned(shift, list(calls)) for name, calls in result.outputs.items()},
+            returned=None if result.returned is None else partial(_changed, shift, result.returned),
+        )
+        here, there = (
+            to_numpy(widen(x)) for x in (scored.values, self._scored(self._outputs(shifted))[0].values)
+        )
+        same = np.isclose(there, here, rtol=1e-3, atol=1e-4 * np.abs(here).max(initial=0), equal_nan=True)
+        for sample, column in np.argwhere(~same):
+            name = scored.infos[sample][column]
+            raise InputError(
+                f"views= move what is where, and the score of `{name}` hangs on that: it is another one "
+                "where the outputs are shifted; drop views=, or explain a score that names no place"
+            )
 
     def _outputs(self, result: Result) -> Outputs:
         return Outputs(
@@ -194,6 +222,24 @@ def _of_several(outputs: Outputs) -> tuple[str, ...]:
         f"the model returns {len(others) + 1} tensors, and scores are read from the first, {first}; name "
         f"output_layer= or give a callable target for another, such as that of shape {alike[0]}",
     )
+
+
+def _changed(change: Callable[[Array], Array], read: Callable[[], Array]) -> Array:
+    return change(read())
+
+
+def _shifted(x: Array, picture: tuple[int, ...], channels_last: bool) -> Array:
+    """Return an output with its rows and columns rolled by a third; as it is where it has none."""
+    shape = tuple(x.shape)
+    first = len(shape) - (3 if channels_last and len(shape) > 3 else 2)
+    rows, columns = shape[first : first + 2] if first > 0 else (1, 1)
+    if min(rows, columns) < 2 or abs(rows * picture[1] - columns * picture[0]) > max(picture):
+        return x
+    for axis, size in ((first, rows), (first + 1, columns)):
+        before = (slice(None),) * axis
+        cut = max(1, size // 3)
+        x = namespace(x).concat([x[(*before, slice(cut, None))], x[(*before, slice(cut))]], axis=axis)
+    return x
 
 
 def _probabilities(outputs: Outputs, logits: np.ndarray | None) -> np.ndarray | None:

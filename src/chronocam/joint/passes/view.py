@@ -272,7 +272,7 @@ class LayerView:
         """Return the view of the same layer and targets after a change of the explained input."""
         look = replace(self._look, inputs=map_arrays(self.on_main(change), self._look.inputs))
         scoring = self._further
-        recorded = record(look, scoring, self._needs).connected()
+        recorded = record(look, replace(scoring, moved=look.grid[-2:]), self._needs).connected()
         columns = recorded.columns.slices[0]
         more = self._known, self._atlas
         return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns, *more)
