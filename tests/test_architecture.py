@@ -40,6 +40,36 @@ def test_nothing_imports_in_a_circle(rooms):
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
+LISTED = """
+    methods sequence targets masks.regions detections.adapters evaluation.measures runs.dataset.inputs
+    runs.dataset.engines
+"""
+BY_PATH = {"chronocam.runs.dataset.engines.helper"}  # run as a program
+
+
+@pytest.mark.parametrize("folder", LISTED.split())
+def test_a_folder_names_every_file_that_is_in_it(folder):
+    graph = grimp.build_graph("chronocam", exclude_type_checking_imports=True, cache_dir=None)
+    for module in graph.find_children(f"chronocam.{folder}") - BY_PATH:
+        if not graph.find_children(module):  # the frameworks' own rooms are loaded by name
+            assert graph.find_modules_that_directly_import(module), f"{folder} does not import {module}"
+
+
+def test_what_registers_by_being_defined_is_public():
+    import chronocam as cc
+    from chronocam.detections.adapters import ADAPTERS, Adapter
+
+    public = {getattr(cc.evaluation, name) for name in cc.evaluation.__all__ if name != "MEASURES"}
+    assert set(cc.evaluation.MEASURES.values()) <= public
+    families, inferred = [Adapter], set()
+    while families:
+        family = families.pop()
+        families += family.__subclasses__()
+        if "fits" in vars(family) and family is not Adapter and family.__module__.startswith("chronocam."):
+            inferred.add(family)
+    assert inferred <= set(ADAPTERS.values())
+
+
 def test_every_method_file_registers_and_is_public():
     import chronocam as cc
 

@@ -109,6 +109,17 @@ def test_formulas_name_every_method_and_target() -> None:
         assert f"`{target}(" in text, f"formulas.md leaves out {target}"
 
 
+def test_pages_name_every_measure_and_every_kind_of_regions() -> None:
+    from chronocam.masks.regions import KINDS
+
+    measures = (DOCS / "evaluate.md").read_text(encoding="utf-8")
+    for name in cc.evaluation.MEASURES:
+        assert f"`{name}`" in measures, f"evaluate.md leaves out {name}"
+    masks = (DOCS / "masks.md").read_text(encoding="utf-8")
+    for name in KINDS:
+        assert f'"{name}"' in masks, f"masks.md leaves out {name}"
+
+
 def test_sources_in_the_formulas_are_those_of_the_docstrings() -> None:
     """A paper that a method's docstring names stands in its row."""
     rows = (DOCS / "formulas.md").read_text(encoding="utf-8").splitlines()

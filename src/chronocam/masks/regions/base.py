@@ -38,7 +38,9 @@ class Regions:
     name: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
-        _KINDS[cls.name] = cls
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            _KINDS[cls.name] = cls
 
     def __init__(self, pieces: Pieces, by_feature: bool = False) -> None:
         self.pieces = pieces
