@@ -37,6 +37,8 @@ class Attended:
         another order since; None where they are those of `sources` one for one.
     in_order: whether its tokens follow each other as those of the attention before; False where they do not,
         or where they are mixed as well, so that nothing says it.
+    of_input: whether its queries, and its keys, are tokens of the input, and not learned ones (latents, or
+        the queries of a decoder); True where that is not known.
     """
 
     value: Array
@@ -48,6 +50,7 @@ class Attended:
     sources: tuple[Sources, Sources] = ((), ())
     origins: tuple[Origins, Origins] = (None, None)
     in_order: bool = True
+    of_input: tuple[bool, bool] = (True, True)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,13 +68,14 @@ class Link:
     """Where an attention stands among the others of a pass.
 
     queries, keys: which attention before they are made of. scored: whether the score depends on it.
-    in_order: see `Attended`.
+    in_order, of_input: see `Attended`.
     """
 
     queries: Sources
     keys: Sources
     scored: bool
     in_order: bool = True
+    of_input: tuple[bool, bool] = (True, True)
 
 
 def latest(calls: set[int], before: Sequence[set[int]]) -> Sources:

@@ -144,7 +144,7 @@ def last_on_grid(capture: Capture, name: str) -> tuple[Attended, tuple[int, int,
     calls = [call for _, call in counting(capture, name)]
     divided = divided_in([call.shape for call in calls], capture)
     for call in reversed(calls):
-        if is_on_grid(capture, call, divided):
+        if call.of_input[1] and is_on_grid(capture, call, divided):
             refuse_other_order([one for one in calls if one.shape == call.shape], name)
             return call, divided
     raise not_on_grid(capture, name, [call.shape for call in calls])

@@ -85,7 +85,7 @@ class AttentionRelevance(AttendedMethod):
         last: LayoutError | None = None
         fit: list[Array] = []
         for stream in range(len(streams.sizes)):
-            row = streams.row(stream, target)
+            row = streams.row(stream, target) if streams.of_input[stream] else None
             if row is None:
                 continue
             try:
@@ -110,13 +110,15 @@ class Streams:
     A token is named by what made it and its number there: the call of attention that it comes out of, or a
     key such as `("first", call)` for tokens that no attention has made yet. Streams are numbers.
 
-    sizes: `(row, token)` of each stream at its beginning. tokens: for each call its queries and its keys, by
+    sizes: `(row, token)` of each stream at its beginning. of_input: whether its tokens may be those of the
+        input. tokens: for each call its queries and its keys, by
         their names. of: for each call the stream of its queries, and those of its keys.
     """
 
     def __init__(self, calls: Numbered) -> None:
         self.calls = calls
         self.sizes: list[tuple[int, int]] = []
+        self.of_input: list[bool] = []
         self.tokens: list[tuple[Tokens, Tokens]] = []
         self.of: list[tuple[int, set[int]]] = []
         self._homes: dict[Any, int] = {}  # the stream of the tokens of each name
@@ -125,8 +127,8 @@ class Streams:
             rows, queries, keys = call.shape
             before = self._names(number, call)
             asks, given = (self._tokens(number, call, side, before) for side in range(2))
-            for tokens in (asks, given):
-                self._begin(rows, tokens)
+            for tokens, of_input in zip((asks, given), call.of_input, strict=True):
+                self._begin(rows, tokens, of_input)
             homes = [self._homes[name] for name, _ in asks if name in self._made] or [self._homes[asks[0][0]]]
             self.tokens.append((asks, given))
             self.of.append((homes[0], {self._homes[name] for name, _ in given}))
@@ -140,7 +142,7 @@ class Streams:
             self._together(sources if origins is None else sources[-1:])
             for sources, origins in zip(call.sources, call.origins, strict=True)
         )
-        if asked is given is None and queries == keys:
+        if asked is given is None and queries == keys and call.of_input[0] == call.of_input[1]:
             return ("first", number), ("first", number)
         if asked is given is None and ("asks", rows, keys, queries) in self._homes:
             # Two streams that begin with attention to each other: what was given before asks now.
@@ -219,13 +221,14 @@ class Streams:
                 "only attention over the last tokens counts, or choose legrad or gradcam"
             )
 
-    def _begin(self, rows: int, tokens: Tokens) -> None:
+    def _begin(self, rows: int, tokens: Tokens, of_input: bool) -> None:
         """Begin a stream for each row of tokens that none is known of."""
         for name in dict.fromkeys(name for name, _ in tokens):
             count = 1 + max(at for other, at in tokens if other == name)
             if name not in self._homes:
                 self._homes[name] = len(self.sizes)
                 self.sizes.append((rows, count))
+                self.of_input.append(of_input)
             elif name not in self._made:  # of a call that does not count others may ask for more
                 home = self._homes[name]
                 self.sizes[home] = rows, max(count, self.sizes[home][1])

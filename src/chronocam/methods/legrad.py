@@ -71,7 +71,7 @@ class LeGrad(AttendedMethod):
         calls = depended_on(within, self.name)
         shapes = [call.shape for call in calls]
         divided = divided_in(shapes, capture)
-        calls = [call for call in calls if is_on_grid(capture, call, divided)]
+        calls = [call for call in calls if call.of_input[1] and is_on_grid(capture, call, divided)]
         if not calls:
             raise not_on_grid(capture, self.name, shapes)
         refuse_other_order(calls, self.name)

@@ -111,6 +111,11 @@ def _chain(links: Sequence[Link]) -> int:
     0 where no graph says it. Raises ModelError where they do not follow one after the other.
     """
     count = max((number for number, link in enumerate(links, start=1) if link.scored), default=0)
+    if links[:count] and links[0].of_input[0] != links[0].of_input[1]:
+        raise ModelError(
+            "rollout composes attention of tokens to each other, and the first is of learned queries to the "
+            "input's tokens; choose attentionrelevance or gradcam"
+        )
     for number, link in enumerate(links[1:count], start=1):
         if not link.queries == link.keys == (number - 1,):
             raise ModelError(

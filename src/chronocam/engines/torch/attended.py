@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from chronocam.engines.torch.attention import Mixing
 from chronocam.engines.torch.graph import picks, swaps, until_numbered
@@ -23,11 +23,16 @@ Gradients = Callable[[Sequence[Tensor]], list[Tensor | None]]
 class TappedAttention:
     """Taps what every attention returns, so that the graph may begin there.
 
+    of_input: of each call of an earlier pass, whose graph began at the input; None where this one's does.
     sources, origins, in_order: of each call, see `Attended`.
     """
 
-    def __init__(self, cut: Cut | None, origins: bool = False) -> None:
+    def __init__(
+        self, cut: Cut | None, origins: bool = False, of_input: Sequence[tuple[bool, bool]] | None = ()
+    ) -> None:
         self._with_origins = origins
+        self._from_input = of_input is None
+        self.of_input: list[tuple[bool, bool]] = list(of_input or ())
         self._tap = Tap(None, cut)
         self._calls: list[Mixing] = []
         self.sources: list[tuple[Sources, Sources]] = []
@@ -47,6 +52,8 @@ class TappedAttention:
             {self._numbers[node] for node in way if node in self._numbers} for way in (asked, given)
         )
         self.sources.append((latest(of_queries, self._before), latest(of_keys, self._before)))
+        if self._from_input:
+            self.of_input.append((self._lead_from_input(asked, of_queries), self._lead_from_input(given, of_keys)))
         self._before.append(of_queries | of_keys)
         both = (
             (None if asks is None else mixing.by_head(asks), asked, of_queries),
@@ -62,6 +69,19 @@ class TappedAttention:
             setattr(mixing, name, None if x is None else x.detach())
         self._calls.append(mixing)
         return fresh
+
+    def end(self) -> None:
+        """Take it for unknown which tokens are the input's, where no graph leads from there to any."""
+        if not any(map(any, self.of_input)):
+            self.of_input = []
+
+    def _lead_from_input(self, way: set[Any], calls: set[int]) -> bool:
+        """Say whether tokens are made of the input, or of what such tokens asked for in attention.
+
+        way: the nodes of the graph that lead to them. calls: the attentions among these.
+        """
+        begins = any(not isinstance(getattr(node, "variable", nn.Parameter()), nn.Parameter) for node in way)
+        return begins or any(self.of_input[call][0] for call in calls)
 
     def _origins(self, tokens: Tensor | None, way: set[Any], calls: set[int]) -> tuple[Origins, bool]:
         """Return which token of which call each token is made of, and whether they are in order.
@@ -119,7 +139,8 @@ class TappedAttention:
     def attended(self, gradients: Gradients, calls: slice = slice(None)) -> tuple[Attended, ...]:
         """Return some of the calls, with the gradients at what they returned."""
         found = gradients(self._tap.outputs[calls])
-        how = self.sources[calls], self.origins[calls], self.in_order[calls]
+        of_input = [*self.of_input, *[(True, True)] * len(self)][: len(self)]
+        how = self.sources[calls], self.origins[calls], self.in_order[calls], of_input[calls]
         return tuple(_attended(*one) for one in zip(self._calls[calls], found, *how, strict=True))
 
 
@@ -161,6 +182,7 @@ def _attended(
     sources: tuple[Sources, Sources],
     origins: tuple[Origins, Origins],
     in_order: bool,
+    of_input: tuple[bool, bool],
 ) -> Attended:
     return Attended(
         mixing.values,
@@ -172,4 +194,5 @@ def _attended(
         sources,
         origins,
         in_order,
+        of_input,
     )

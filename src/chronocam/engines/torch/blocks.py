@@ -89,7 +89,8 @@ class Blocks:
         return [(tokens, span) for tokens, span in pairs if tokens.shape == shape]
 
     def _pooled(self, tokens: Tensor, score: Score, vjp: Vjp) -> tuple[Attended, ...]:
-        tail = TappedAttention(Cut())
+        after = self._tapped.of_input[self._spans[-1].stop :]  # those of the calls that are made once more
+        tail = TappedAttention(Cut(), of_input=after)
         scores = scoped(self._tail)(tokens.detach(), score, tail)
         return tail.attended(partial(vjp, scores))
 

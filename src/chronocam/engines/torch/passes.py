@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Recording, Request, Result, Score, changed_at
 from chronocam.engines.misfit import NO_FLOATS
@@ -97,9 +98,31 @@ class TorchPass:
         self._hand_over()
         return recording
 
+    @property
+    def _shows_input(self) -> bool:
+        """Whether this pass is to show which attention is over tokens of the input: the first of a model.
+
+        Of words and other numbers without a gradient nothing shows it.
+        """
+        seen = (self.request.attended or self.request.blocks) and self.state.of_input is None
+        tensors = [x for x in pytree.tree_leaves(self.inputs) if isinstance(x, Tensor)]
+        return bool(seen) and all(x.is_floating_point() for x in tensors)
+
+    @property
+    def _from_input(self) -> bool:
+        """Whether the graph begins at the input."""
+        return self.through_no_grad or self._shows_input
+
     def _recorded(self, score: Score) -> Recording:
         request = self.request
-        recording = self._attempt(score)
+        try:
+            recording = self._attempt(score)
+        except RuntimeError as error:
+            if not self._shows_input or "requires grad" not in str(error):
+                raise
+            # The model does to its input what cannot be differentiated: what is of it stays unknown.
+            self.state.of_input = ()
+            recording = self._attempt(score)
         if self._of_head is not None:
             return recording
         # The graph begins at the first layer: what comes before it costs no memory and no backward pass. A
@@ -177,11 +200,14 @@ class TorchPass:
         """
         self._prepare(scope)
         inputs = map_leaves(own_copy, self.inputs)
-        if self.through_no_grad:
+        if self._from_input:
             inputs = map_leaves(with_graph, inputs)
         if INPUT in self.request.layers:
             inputs = self._tapped(inputs)
         raw = self.forward.run(inputs)
+        if self.tapped is not None and self._shows_input:
+            self.tapped.end()
+            self.state.of_input = tuple(self.tapped.of_input)
         if any(tap.outputs for tap in self.taps.values()) and self.differentiate:
             # The graph begun at a layer goes on to the scores; a model's own no_grad() has ended it by then.
             torch.set_grad_enabled(True)
@@ -208,14 +234,16 @@ class TorchPass:
         self.taps = {layer: Tap(split_call(layer)[1], cut, split_entry(layer)[1]) for layer in request.layers}
         self.chunks = self._cut_into_chunks()
         self.attentions = []
-        seen = request.attended or request.blocks
-        self.tapped = TappedAttention(cut, request.origins) if seen else None
+        self.tapped = None
+        if request.attended or request.blocks:
+            of_input = None if self._shows_input else self.state.of_input or ()
+            self.tapped = TappedAttention(cut, request.origins, of_input)
         if request.clips is not None:
             self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
         self.blocks = self._row_of_blocks()
         self.forward.start(self.scope, self.state)
         scope.enter_context(
-            torch.set_grad_enabled(self.through_no_grad or (INPUT in request.layers and self.differentiate))
+            torch.set_grad_enabled(self._from_input or (INPUT in request.layers and self.differentiate))
         )
         if request.sees_attention:
             scope.enter_context(AttentionSeen(self._attends))
