@@ -13,6 +13,7 @@ from jaxtyping import Float
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError, check_whole, few
 from chronocam.maps.arrays import namespace
 from chronocam.maps.attended import Attended, Link
+from chronocam.maps.pieces import together
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Capture, View
 
@@ -78,7 +79,7 @@ def check_layers(layers: int | None) -> None:
 def counting(capture: Capture, name: str) -> list[tuple[int, Attended]]:
     """Return the attentions that the score depends on, with their numbers. Raises ModelError for none."""
     depended_on(capture.attended, name)
-    return [(i, call) for i, call in enumerate(capture.attended) if call.gradients is not None]
+    return [(i, call) for i, call in together(capture.attended) if call.gradients is not None]
 
 
 def depended_on(attended: Sequence[Attended], name: str) -> list[Attended]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from jaxtyping import Float
 
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import namespace, relu
-from chronocam.maps.attended import by_weights
+from chronocam.maps.attended import Attended, by_weights
 from chronocam.methods._attention import (
     AttendedMethod,
     check_layers,
@@ -75,9 +76,24 @@ class LeGrad(AttendedMethod):
         if not calls:
             raise not_on_grid(capture, self.name, shapes)
         refuse_other_order(calls, self.name)
-        total: Any = 0.0
-        for call in calls:
-            along = relu(by_weights(call.gradients[target], call))
-            keys = namespace(along).mean(along, axis=(1, 2))
-            total = total + on_grid(capture, keys, divided)
-        return total / len(calls)
+        each = [
+            on_grid(capture, _mean_over_queries(alike, target), divided)
+            for block in blocks
+            for alike in _over_the_same(call for call in block if call in calls)
+        ]
+        return sum(each[1:], start=each[0]) / len(each)
+
+
+def _over_the_same(calls: Iterable[Attended]) -> list[list[Attended]]:
+    """Return calls in groups over as many rows and keys: a block may ask in pieces, or head by head."""
+    groups: dict[tuple[int, int], list[Attended]] = {}
+    for call in calls:
+        groups.setdefault((call.shape[0], call.shape[2]), []).append(call)
+    return list(groups.values())
+
+
+def _mean_over_queries(calls: Sequence[Attended], target: int) -> Float[Any, "row key"]:
+    """Return the mean over heads and all queries of max(∂s/∂A, 0)."""
+    along = [relu(by_weights(call.gradients[target], call)) for call in calls]
+    xp = namespace(along[0])
+    return xp.mean(xp.concat([xp.mean(one, axis=1) for one in along], axis=1), axis=1)

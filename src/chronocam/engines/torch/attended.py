@@ -53,7 +53,9 @@ class TappedAttention:
         )
         self.sources.append((latest(of_queries, self._before), latest(of_keys, self._before)))
         if self._from_input:
-            self.of_input.append((self._lead_from_input(asked, of_queries), self._lead_from_input(given, of_keys)))
+            self.of_input.append(
+                (self._lead_from_input(asked, of_queries), self._lead_from_input(given, of_keys))
+            )
         self._before.append(of_queries | of_keys)
         both = (
             (None if asks is None else mixing.by_head(asks), asked, of_queries),

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from string import ascii_letters
 from types import FunctionType
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.modes import Args, Function, Kwargs
+from chronocam.errors import ModelError
 
 _SOFTMAX = {F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.einsum, torch.baddbmm}
@@ -41,7 +43,7 @@ class Mixing:
         `by_head`. Queries and keys are None where the model computes its scores otherwise.
     softmax: the weights, where the model computes them. masked: what else fused attention was given.
     heads: how many are folded into the first axis, of arrays that have no axis of heads or one of size 1.
-    axes: the order of axes that brings values, and outputs, to `(…, head, token, channel)`; None as it is.
+    axes: the order of axes that brings outputs to `(…, head, token, channel)`; None as it is.
     join: the matrix that joins the heads, `(channel, head · channel)`.
     sinks: how many of the last keys are learned, and not of tokens (`add_bias_kv`).
     """
@@ -53,7 +55,7 @@ class Mixing:
     softmax: Tensor | None = None
     masked: dict[str, Any] = field(default_factory=dict)
     heads: int = 1
-    axes: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
+    axes: Sequence[int] | None = None
     join: Tensor | None = None
     sinks: int = 0
 
@@ -66,8 +68,7 @@ class Mixing:
     @property
     def values(self) -> Tensor:
         """The values, `(row, head, key, channel)`."""
-        values = self.by_head(self.value if self.axes[0] is None else self.value.permute(*self.axes[0]))
-        return self._of_tokens(values, -2)
+        return self._of_tokens(self.by_head(self.value), -2)
 
     @property
     def keys(self) -> Tensor | None:
@@ -79,7 +80,7 @@ class Mixing:
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return what is shaped like the output as `(row, head, query, channel)`."""
-        return self.by_head(x if self.axes[1] is None else x.permute(*self.axes[1]))
+        return self.by_head(x if self.axes is None else x.permute(*self.axes))
 
     @property
     def weights(self) -> Tensor:
@@ -143,9 +144,12 @@ class AttentionSeen(TorchFunctionMode):
             given = args[0] if args else kwargs["input"]
             self._scored, self._weights = (of if given is scores else ()), [(result, result)]
         elif func in _PRODUCT:
-            return self._multiplied(result, func, args)
+            tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            if func is torch.einsum:
+                return self._summed(result, args[0], tensors)
+            return self._multiplied(result, tensors)
         else:
-            self._follow(result, func, args)
+            self._follow(result, func, (*args, *kwargs.values()))
         return result
 
     def _through_module(self, scope: ExitStack, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -174,22 +178,35 @@ class AttentionSeen(TorchFunctionMode):
         """Return the weights that a tensor is, without dropout and casts; None for other tensors."""
         return next((weights for became, weights in self._weights if became is x), None)
 
-    def _multiplied(self, result: Tensor, func: Function, args: Args) -> Tensor:
-        weights, value = args[-2:] if func is not torch.einsum else pytree.tree_leaves(args[1:])[:2]
-        softmax = self._weights_in(weights)
-        if softmax is not None and func is torch.einsum and not _over_last(args[0]):
-            self._follow(result, func, (weights,))  # heads are mixed
-            return result
-        swap = _by_letters(args[0]) if softmax is not None and func is torch.einsum else (None, None)
-        if softmax is None and func is not torch.einsum:  # values may come first, `(…, channel, key)`
-            softmax = _turned(self._weights_in(value))
-            *lead, channel, key = range(result.ndim)
-            swap, value = ([*lead, key, channel],) * 2, weights
+    def _multiplied(self, result: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        """Look at a product of matrices, the last two of some tensors."""
+        weights, value = tensors[-2:]
+        softmax, axes = self._weights_in(weights), None
+        if softmax is None:  # values may come first, `(…, channel, key)`
+            softmax, value = _turned(self._weights_in(value)), weights.mT
+            axes = [*range(result.ndim - 2), result.ndim - 1, result.ndim - 2]
         if softmax is None:
-            self._product = (result, args[-2:]) if func is not torch.einsum else None
+            self._product = (result, tuple(tensors[-2:]))
             return result
+        return self._mixed(Mixing(result, value, softmax=softmax, heads=self._heads, axes=axes))
+
+    def _summed(self, result: Tensor, equation: str, tensors: Sequence[Tensor]) -> Tensor:
+        """Look at a sum in Einstein's convention: weights and values, in any order of their axes."""
+        at = next((i for i, x in enumerate(tensors) if self._weights_in(x) is not None), None)
+        if at is None:
+            self._product = None
+            return result
+        *terms, made = _spelled(equation, tensors)
+        weights, other, softmax = terms[at], terms[1 - at], self._weights_in(tensors[at])
+        if weights[-1] not in other or weights[-1] in made:
+            self._follow(result, torch.einsum, (tensors[at],))  # heads are mixed
+            return result
+        values, axes = _by_letters(weights, other, made, tensors[1 - at], tensors[at])
+        return self._mixed(Mixing(result, values, softmax=softmax, heads=self._heads, axes=axes))
+
+    def _mixed(self, mixing: Mixing) -> Tensor:
+        """Take note of a call whose scores and softmax were seen."""
         scored, self._scored, self._weights = self._scored, (), []
-        mixing = Mixing(result, value, softmax=softmax, heads=self._heads, axes=swap)
         if scored:
             mixing.query, mixing.key = scored[0], scored[1].mT
         return self._seen(mixing)
@@ -244,12 +261,6 @@ def _over_keys(result: Tensor, args: Args, kwargs: Kwargs) -> bool:
     return dim in (-1, result.ndim - 1)
 
 
-def _over_last(equation: str) -> bool:
-    """Say whether an equation sums over the last axis of the first of two arrays, as over keys."""
-    weights, value, made = equation.replace(" ", "").replace("->", ",").split(",")
-    return weights[-1] in value and weights[-1] not in made
-
-
 def _drops_keys(func: Function, weights: Tensor, result: Tensor) -> bool:
     """Say whether a result is the weights of some keys, without those of a sink."""
     return func in _SLICES and weights.ndim == result.ndim and weights.shape[:-1] == result.shape[:-1]
@@ -262,12 +273,59 @@ def _turned(weights: Tensor | None) -> Tensor | None:
     return weights.mT
 
 
-def _by_letters(equation: str) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the order of axes of values, and of outputs, in an equation such as `bhij,bjhc->bihc`."""
-    weights, value, made = equation.replace(" ", "").replace("->", ",").split(",")
+def _spelled(equation: str, tensors: Sequence[Tensor]) -> list[str]:
+    """Return the letters of two tensors, and of their product, in an equation such as `bhij,bjhc->bihc`.
+
+    Those that `...` stands for are spelled out, and so is a product that is not named. Raises ModelError for
+    other numbers of tensors.
+    """
+    named, arrow, made = equation.replace(" ", "").partition("->")
+    terms = named.split(",")
+    if len(terms) != 2:
+        raise _no_rule(equation)
+    free = [letter for letter in ascii_letters if letter not in equation]
+    counts = [x.ndim - len(term) + 3 if "." in term else 0 for term, x in zip(terms, tensors, strict=True)]
+    most = max(counts)
+    if not arrow:
+        once = sorted(x for x in {*named} - {*",."} if named.count(x) == 1)
+        made = ("..." if most else "") + "".join(once)
+    spelled = [
+        term.replace("...", "".join(free[most - count : most]))
+        for term, count in zip([*terms, made], [*counts, most], strict=True)
+    ]
+    return spelled
+
+
+def _by_letters(
+    weights: str, value: str, made: str, values: Tensor, like: Tensor
+) -> tuple[Tensor, Sequence[int]]:
+    """Return values as `(…, head, key, channel)`, and the order of axes that brings outputs there.
+
+    Values that heads share are repeated as a view. Raises ModelError for attention whose values differ from
+    query to query, or whose result is not that of each head and query.
+    """
     *lead, query, key = list(weights)
-    (channel,) = set(value) - set(weights)
-    return [value.index(x) for x in (*lead, key, channel)], [made.index(x) for x in (*lead, query, channel)]
+    channel = [x for x in value if x not in weights]
+    if (
+        len(channel) != 1
+        or query in value
+        or {*made} != {*lead, query, *channel}
+        or len(made) != len({*made})
+    ):
+        raise _no_rule(f"{weights},{value}->{made}")
+    order = [x for x in (*lead, key, *channel) if x in value]
+    values = values.permute(*(value.index(x) for x in order))
+    for at, letter in enumerate(lead):
+        if letter not in value:
+            values = values.unsqueeze(at)
+    sizes = [like.shape[weights.index(x)] for x in (*lead, key)]
+    return values.expand(*sizes, -1), [made.index(x) for x in (*lead, query, *channel)]
+
+
+def _no_rule(equation: str) -> ModelError:
+    return ModelError(
+        f"attention weights are multiplied as einsum `{equation}`, for which there is no rule; choose gradcam"
+    )
 
 
 def _fused(

@@ -25,8 +25,8 @@ class State:
     and no fact needs a check of its own.
 
     modules: all of them, the model first. spare: copies of them that no pass is using. heads: what was proven
-        to follow a layer, by its path. of_input: of each attention, whether its queries and its keys are tokens
-        of the input; None until a pass has shown it.
+        to follow a layer, by its path. of_input: of each attention, whether its queries and its keys are
+        tokens of the input; None until a pass has shown it.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:

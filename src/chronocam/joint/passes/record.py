@@ -173,7 +173,9 @@ def links(look: Look, scoring: Scoring) -> tuple[Link, ...]:
 
     request = Request(attended=True, reads=scoring.reads, call=look.call, clips=look.clips)
     calls = look.engine.record(look.inputs, together, request).attended
-    return tuple(Link(*call.sources, call.gradients is not None, call.in_order, call.of_input) for call in calls)
+    return tuple(
+        Link(*call.sources, call.gradients is not None, call.in_order, call.of_input) for call in calls
+    )
 
 
 def silent_in(recorded: Recorded, levels: Levels) -> list[tuple[int, BoxInfo]]:
