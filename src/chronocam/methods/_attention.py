@@ -140,14 +140,15 @@ def is_on_grid(capture: Capture, attended: Attended, divided: tuple[int, int, in
     return True
 
 
-def last_on_grid(capture: Capture, name: str) -> tuple[Attended, tuple[int, int, int] | None]:
-    """Return the last attention over the patches that the score depends on, and how it is divided."""
+def up_to_last_on_grid(capture: Capture, name: str) -> tuple[list[Attended], tuple[int, int, int] | None]:
+    """Return the attentions that the score depends on, up to the last over the patches, and how it is divided."""
     calls = [call for _, call in counting(capture, name)]
-    divided = divided_in([call.shape for call in calls], capture)
-    for call in reversed(calls):
-        if call.of_input[1] and is_on_grid(capture, call, divided):
-            refuse_other_order([one for one in calls if one.shape == call.shape], name)
-            return call, divided
+    """Return the attentions that count, up to the last over the patches, and how that is divided."""
+    for end in range(len(calls), 0, -1):
+        last = calls[end - 1]
+        if last.of_input[1] and is_on_grid(capture, last, divided):
+            refuse_other_order([one for one in calls if one.shape == last.shape], name)
+            return calls[:end], divided
     raise not_on_grid(capture, name, [call.shape for call in calls])
 
 

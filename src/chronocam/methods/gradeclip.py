@@ -14,11 +14,10 @@ from chronocam.maps.attended import Attended
 from chronocam.methods._attention import (
     AttendedMethod,
     check_layers,
-    depended_on,
-    last_on_grid,
     on_grid,
     patches_in,
     reading,
+    up_to_last_on_grid,
 )
 from chronocam.types import Array, Capture, Need
 
@@ -65,12 +64,12 @@ class GradECLIP(AttendedMethod):
 
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
         """Return max(Σ λ_i g·v_i, 0)."""
-        last, divided = last_on_grid(capture, self.name)
+        calls, divided = up_to_last_on_grid(capture, self.name)
+        last = calls[-1]
         rows, _, keys = last.shape
         patches = patches_in(capture, rows, keys, divided)
         read = self._read(last, target, patches)
-        calls = depended_on(capture.attended, self.name)
-        alike = [call for call in calls[: calls.index(last) + 1] if call.shape == last.shape]
+        alike = [call for call in calls if call.shape == last.shape]
         weighted = [
             _weighted(call, target, at, patches) for call in alike[-(self.layers or 1) :] for at in read
         ]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from chronocam.maps.arrays import namespace
 from chronocam.maps.attended import positive
-from chronocam.methods._attention import AttendedMethod, last_on_grid, on_grid, reading
+from chronocam.methods._attention import AttendedMethod, on_grid, reading, up_to_last_on_grid
 from chronocam.types import Capture, Need
 
 
@@ -36,7 +36,7 @@ class GradientXAttention(AttendedMethod):
 
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
         """Return the rows that are read of the last attention's positive part."""
-        call, divided = last_on_grid(capture, self.name)
+        (*_, call), divided = up_to_last_on_grid(capture, self.name)
         rows = reading(call, target)
         mixed = namespace(rows).matmul(rows[:, None], positive(call, call.weigh(), target))
         return on_grid(capture, mixed[:, 0], divided)
