@@ -143,6 +143,7 @@ def is_on_grid(capture: Capture, attended: Attended, divided: tuple[int, int, in
 def up_to_last_on_grid(capture: Capture, name: str) -> tuple[list[Attended], tuple[int, int, int] | None]:
     """Return the attentions that count, up to the last over the patches, and how they are divided."""
     calls = [call for _, call in counting(capture, name)]
+    divided = divided_in([call.shape for call in calls], capture)
     for end in range(len(calls), 0, -1):
         last = calls[end - 1]
         if last.of_input[1] and is_on_grid(capture, last, divided):
