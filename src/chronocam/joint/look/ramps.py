@@ -15,7 +15,7 @@ so that a unit which the noise switches on stays on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -67,9 +67,9 @@ ALONE: Final = 0.75
 """The slope of narrow cells, by the share of the input that they lie on, below which they may see several
 places of it: n of them have 1/n, one has 0.85 and more."""
 
-WAVES: Final = 0.1
-"""How far cells are spread by a wave over the input, at least, where it says what they see: it is 0.35 in the
-input itself, and 0 where they see more than its periods."""
+WAVES: Final = 0.2
+"""How far a wave over the input spreads what cells see of it, at least, by their mean, to say anything:
+it is 0.7 in the input itself, and 0 where they see more than its periods."""
 
 SHARP: Final = 0.5
 """The slope along at most `FEW` cells above which their order in the first draw is not chance."""
@@ -109,7 +109,7 @@ class Ramps:
         self._known = known
         self._draws = 0
         self._moves: list[_Moved] = []
-        self._waves: dict[tuple[int, int, int], Outputs] = {}
+        self._waved: dict[Hashable, Outputs] = {}
         self._x: np.ndarray = to_numpy(look.main).astype(np.float64)
         self._spread = float(self._x.std()) or 1.0
 
@@ -198,45 +198,49 @@ class Ramps:
 
         Parts of a picture that are stacked or added up are in order: each goes over the whole grid. But cells
         that see n such places look on 1/n as fast as they should, and a wave of n periods over the input
-        moves them by their place in a part, not by their place in the whole. Where they see so much
-        that it hardly moves them one by one, that stays open.
+        moves them by their place in a part, not by their place in the whole. Where they see so much that it
+        moves all of them alike, that stays open. It takes a pass where cells look on so slowly.
         """
         if self.look.tiles is not None or len(self.look.grid) > 2:
             return None
         if not self._draws:
             self.draw()
-        named, part = [], None
+        waves: dict[int, _Wave] = {}
         for axis, looks, places in _along(*without_padding(*self._sums(layer, layout))):
             slope = (looks[axis] - looks[axis].mean()) @ places / (places @ places)
-            if len(places) < FEW or not 0 < slope < ALONE or _correlation(looks[axis], places) < IN_ORDER:
-                continue
-            size = self.look.grid[axis]
-            part = part or self.look.places.part(layer) or tuple((0, n - 1) for n in self.look.grid)
-            low, high = part[axis]
-            periods = min(round((high - low + 1) / size / slope), len(places) // 2)
-            if periods > 1 and self._waves_elsewhere(layer, layout, axis, periods, part[axis]):
-                named.append(_NAMES[len(self.look.grid)][axis])
-        return f"its {' and '.join(named)} see several places each, {_STACKED}" if named else None
+            if 1 / len(places) < slope < ALONE and _correlation(looks[axis], places) >= IN_ORDER:
+                size = self.look.grid[axis]
+                low, high = (self.look.places.part(layer) or {axis: (0, size - 1)})[axis]
+                wave = _Wave(round((high - low + 1) / size / slope), low, high)
+                if 1 < wave.periods <= len(places) // 2:
+                    waves[axis] = wave
+        axes = [axis for axis in waves if self._waves_elsewhere(layer, layout, axis, waves)]
+        names = " and ".join(_NAMES[len(self.look.grid)][axis] for axis in axes)
+        stacked = "as where parts of a picture are stacked or added up"
+        return f"its {names} see several places each, {stacked}" if axes else None
 
-    def _waves_elsewhere(
-        self, layer: str, layout: Layout, axis: int, periods: int, part: tuple[int, int]
-    ) -> bool:
-        """Say whether a wave along an axis moves cells by another place than their own."""
-        moved, (low, high), key = self._moves[-1], part, (self._draws, axis, periods)
-        if key not in self._waves:
-            along = [i for i in range(1, moved.x.ndim) if i != self.look.channel_axis][axis]
-            at = (np.arange(moved.x.shape[along]) - low + 0.5) / (high - low + 1)
-            wave = _wave(at, periods).reshape([-1 if i == along else 1 for i in range(moved.x.ndim)])
-            self._waves[key] = self._outputs(moved.x + moved.noise * wave)
-        base = _on(moved.before[layer], layout)
-        after, waved = (_on(one[layer], layout) for one in (moved.after, self._waves[key]))
-        d, e = moves(base, after, waved)
+    def _waves_elsewhere(self, layer: str, layout: Layout, axis: int, waves: Mapping[int, _Wave]) -> bool:
+        """Say whether the wave along an axis moves cells by another place than their own.
+
+        waves: those along all axes, which are measured together.
+        """
+        moved, key = self._moves[-1], (self._draws, *waves.items())
+        if key not in self._waved:
+            noise = moved.noise
+            axes = [i for i in range(1, noise.ndim) if i != self.look.channel_axis]
+            for along, wave in waves.items():
+                at = axes[along]
+                noise = noise * wave.over(noise.shape[at]).reshape(
+                    [-1 if i == at else 1 for i in range(noise.ndim)]
+                )
+            self._waved[key] = self._outputs(moved.x + noise)
+        d, e = moves(*(_on(one[layer], layout) for one in (moved.before, moved.after, self._waved[key])))
         others = tuple(i for i in range(d.ndim) if i != axis + 1)
         squares, products = (d**2).sum(others), (d * e).sum(others)
         (moving,) = np.nonzero(squares)
         seen = products[moving] / squares[moving]
-        own = _wave((np.arange(len(moving)) + 0.5) / len(moving), periods)
-        return bool(seen.std() > WAVES) and _correlation(seen, own) < 0.5
+        own = _Wave(waves[axis].periods, 0, len(moving) - 1).over(len(moving))
+        return bool(seen.std() > WAVES * abs(seen.mean())) and _correlation(seen, own) < 0.5
 
     def _contradict(self, layer: str, layout: Layout, sums: Sums) -> bool:
         verdict = self.verdict(layer, layout, sums=sums, steep=CLEAR)
@@ -330,13 +334,20 @@ class _Moved:
 _NAMES: Final = {1: ("cells",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
 """What cells along each axis of a grid are called."""
 
-_STACKED: Final = "as where parts of a picture are stacked or added up"
 
+@dataclass(frozen=True)
+class _Wave:
+    """A wave between 0 and 1 of so many periods, from place `low` of the input to place `high`."""
 
-def _wave(at: np.ndarray, periods: int) -> np.ndarray:
-    """Return a wave between 0 and 1; at: from 0 to 1 over all its periods."""
-    wave: np.ndarray = (1 + np.sin(2 * np.pi * periods * at)) / 2
-    return wave
+    periods: int
+    low: int
+    high: int
+
+    def over(self, places: int) -> np.ndarray:
+        """Return it at each of so many places."""
+        at = (np.arange(places) - self.low + 0.5) / (self.high - self.low + 1)
+        wave: np.ndarray = (1 + np.sin(2 * np.pi * self.periods * at)) / 2
+        return wave
 
 
 def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
