@@ -314,6 +314,12 @@ def test_a_wide_grid_is_not_shifted_by_tokens_around_it(
         np.testing.assert_array_equal(found.maps, expected.maps)
 
 
+def test_two_cells_on_either_side_say_nothing_of_tokens_around_them() -> None:
+    right = cc.GradCAM(net := seeded(lambda: Shuffled(None, 1)), "block", layout=Tokens((2, 2), prefix=1))
+    x = torch.rand(1, 3, 8, 8)
+    np.testing.assert_array_equal(cc.GradCAM(net, "block").explain(x, 1).maps, right.explain(x, 1).maps)
+
+
 class Amid(Shuffled):
     """A class token, and others, behind the first half of the patches."""
 

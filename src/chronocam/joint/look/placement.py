@@ -44,6 +44,9 @@ ALIKE: Final = 1e-3
 MANY: Final = 64
 """Cells of a grid of which each is asked where it looks by itself."""
 
+MISCOUNTED: Final = 1e-4
+"""How disordered cells are, at least, where other tokens are miscounted; of two cells nothing shows."""
+
 BESIDE: Final = 4
 """How many layers of the same shape, first and last, are asked where a layer mixes all places."""
 
@@ -260,9 +263,9 @@ def _unshifted(ramps: Ramps, layer: str, fit: Layout) -> Layout:
     best: Layout = fit
     error = ramps.disorder(layer, fit)
     for other in fit.others():
-        found = ramps.disorder(layer, other)
-        if found < error / 2:
-            best, error = other, found
+        rival = ramps.disorder(layer, other)
+        if rival < error / 2 and error > MISCOUNTED:
+            best, error = other, rival
     return best
 
 
