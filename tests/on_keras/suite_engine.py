@@ -15,9 +15,12 @@ from helpers import does_not_grow, one_line
 from networks import L, cnn, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
+from chronocam.engines.choose import engine_for
+from chronocam.engines.keras.compiled import OffsetPass
 from chronocam.engines.keras.engine import KerasEngine
 from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError, ModelError, TargetError
 from chronocam.joint import explaining
+from chronocam.maps.arrays import to_numpy
 
 BACKEND = keras.backend.backend()
 compiles = pytest.mark.skipif(BACKEND == "torch", reason="nothing is compiled on PyTorch")
@@ -299,6 +302,63 @@ def test_a_score_without_a_slope_gives_zero_maps_that_say_so() -> None:
     flat = cc.GradCAM(model).explain(x, lambda outputs: keras.ops.relu(outputs[:, 1] - 1e6))
     assert not flat.maps.any()
     assert any("zero" in note for note in flat.diagnostics)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_few_passes_tell_which_layers_lead_to_the_score(
+    dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves, passes = OffsetPass._moves, list[int]()
+
+    def counted(self: Any, inputs: Any, layers: Any, *others: Any) -> bool:
+        passes.append(len(layers))
+        return moves(self, inputs, layers, *others)
+
+    monkeypatch.setattr(OffsetPass, "_moves", counted)
+    x = image = keras.Input((8, 8, 3))
+    x = y = L.Conv2D(4, 3, name="body")(x)
+    x = L.ReLU(name="gate")(x - 1e3 if dead else x)
+    for at in range(12):
+        y = L.Conv2D(4, 1, name=f"other{at}")(y)
+    model = drawn(keras.Model(image, [L.Dense(3)(L.Flatten()(x)), L.Dense(3)(L.Flatten()(y))]))
+    engine = engine_for(model)
+    calls = engine.trace(samples((8, 8, 3)), lambda result: result.raw[0][:, :1])
+    gradients = {call.path: call.gradient for call in calls}
+    # Behind a dead ReLU nothing has a slope, though a large enough change would get through.
+    assert gradients["body"] is not None
+    assert dead != bool(np.any(to_numpy(gradients["body"])))
+    assert all(gradients[f"other{at}"] is None for at in range(12))
+    assert dead or len(passes) <= 1
+    passes.clear()
+    kept = engine.trace(samples((8, 8, 3)), keep=["body", "other3"])
+    outputs = {call.path: call.output for call in kept if call.output is not None}
+    first = keras.Model(image, model.get_layer("other3").output)
+    expected = keras.ops.convert_to_numpy(first(samples((8, 8, 3))))
+    np.testing.assert_allclose(to_numpy(outputs["other3"]), expected, rtol=1e-5, atol=1e-5)
+    assert set(outputs) == {"body", "other3"}
+    assert not passes
+
+
+def of_four(reshaped: bool) -> Any:
+    x = image = keras.Input(batch_shape=(4, 8, 8, 3))
+    x = L.Conv2D(4, 3, activation="relu", name="conv")(x)
+    x = keras.ops.reshape(x, (4, 144)) if reshaped else L.Flatten()(x)
+    return drawn(keras.Model(image, L.Dense(3)(x)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_a_model_built_for_batches_of_one_size_takes_others(count: int) -> None:
+    explanation = cc.GradCAM(of_four(False)).explain(samples((8, 8, 3), 5)[:count], 1)
+    image = keras.Input((8, 8, 3))
+    same = keras.Model(image, L.Dense(3)(L.Flatten()(L.Conv2D(4, 3, activation="relu", name="conv")(image))))
+    expected = cc.GradCAM(drawn(same)).explain(samples((8, 8, 3), 5)[:count], 1)
+    np.testing.assert_allclose(explanation.maps, expected.maps, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_runs_on_batches_of_one_size_alone_says_how_to_build_it() -> None:
+    with pytest.raises(InputError, match=r"batches of 4 alone.*keras\.Input\(shape\).*set_weights") as error:
+        cc.GradCAM(of_four(True)).explain(samples((8, 8, 3), 4), 1)
+    assert "\n" not in str(error.value)
 
 
 def test_outputs_are_chosen_by_name() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from chronocam.engines.base import Score
+from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.pooled import head_of
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
@@ -73,6 +73,14 @@ def upstream_of_classes(
             return None
         upstream[at][np.arange(targets)[:, None], np.arange(batch), classes.T] = 1
     return np.take_along_axis(passed.read(), classes, axis=1), upstream
+
+
+class NoScore:
+    """Stands in for a score where only what layers return is asked for."""
+
+    def __call__(self, result: Result) -> Array:
+        """Return a score that depends on nothing."""
+        return keras.ops.zeros((1, 1))
 
 
 class OrEagerly:
@@ -186,11 +194,10 @@ class OffsetPass(ABC):
         self._targets = int(result.scores.shape[1])
         # One pass gives everything but curvature, which needs gradients of gradients.
         recording = self.backend.recording(result.passed, result.scores)
-        for layer in gradients:
-            calls = result.gradients[layer]
-            # Zeros are a gradient, or say that nothing leads from the layer to the scores.
-            if any(g.any() for g in calls) or self._moves(inputs, layer, result):
-                recording.gradients[layer] = calls
+        # Zeros are a gradient, or say that nothing leads from the layer to the scores.
+        silent = [layer for layer in gradients if not any(g.any() for g in result.gradients[layer])]
+        apart = set(silent).difference(self._leading(inputs, silent, result, score))
+        recording.gradients.update((at, result.gradients[at]) for at in gradients if at not in apart)
         for layer in curvature:
             at = recording.activations[layer]
             recording.curvature[layer] = self.curvature(inputs, score, layer, at)
@@ -214,18 +221,40 @@ class OffsetPass(ABC):
         recording.gradients[layer] = [gradients]
         return recording
 
-    def _moves(self, inputs: Inputs, layer: str, result: Differentiated) -> bool:
-        """Say whether other outputs of the layer change what the scores were made of.
+    def _leading(
+        self, inputs: Inputs, layers: Sequence[str], result: Differentiated, score: Score
+    ) -> list[str]:
+        """Return those of some layers that lead to what the scores were made of.
+
+        All are moved at once, and halves of them only where that changes something: of a network with several
+        heads, a pass tells those of the others.
+        """
+        if not layers or isinstance(score, NoScore) or not self._moves(inputs, layers, result):
+            return []
+        if len(layers) == 1:
+            return list(layers)
+        half = len(layers) // 2
+        return [
+            layer
+            for some in (layers[:half], layers[half:])
+            for layer in self._leading(inputs, some, result, score)
+        ]
+
+    def _moves(self, inputs: Inputs, layers: Sequence[str], result: Differentiated) -> bool:
+        """Say whether other outputs of layers change what the scores were made of.
 
         The noise is a thousand times as strong as activations usually are, so that it gets through what lets
         nothing through at the activations themselves: a dead ReLU, a saturated gate.
         """
         rng, offsets = np.random.default_rng(0), self.offsets(inputs)
-        noise = [
-            self.array(1e3 * rng.standard_normal(tuple(x.shape), dtype=np.float32), x.dtype)
-            for x in offsets[layer]
-        ]
-        after = self.outputs(inputs, {**offsets, layer: noise})
+        noise = {
+            layer: [
+                self.array(1e3 * rng.standard_normal(tuple(x.shape), dtype=np.float32), x.dtype)
+                for x in offsets[layer]
+            ]
+            for layer in layers
+        }
+        after = self.outputs(inputs, {**offsets, **noise})
         used = [bool(np.any(np.asarray(gradient))) for gradient in result.upstream]
         counts = used if any(used) else [True] * len(used)
         return any(

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -35,7 +36,7 @@ from chronocam.engines.keras.attention import LAYERS, is_output
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.biases import biases_of
 from chronocam.engines.keras.blocks import BlockProgram, BlockScore, row_of_blocks
-from chronocam.engines.keras.compiled import compiled, signature
+from chronocam.engines.keras.compiled import NoScore, compiled, signature
 from chronocam.engines.keras.field import Fields, fields_of, keep_places
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import (
@@ -277,12 +278,22 @@ class KerasEngine(Speechless, UnknownGeometry):
 
         With a score, gradients are taken at the last layers on which it depends, a few at a time.
         """
+        entries = tuple(name for name in keep if split_entry(name)[1])
+        program, key = self._program(call), ("calls", signature(inputs), entries)
+        calls = compiled(program, key, lambda: self._calls(program, inputs, entries))
+        if keep:
+            activations = self._activations(inputs, keep, call)
+            return [_with(call, at, activations) for at, call in _numbered(calls)]
+        return list(calls) if score is None else self._differentiated(calls, inputs, score, call, reads)
+
+    def _calls(self, program: Program, inputs: Inputs, entries: Sequence[str]) -> tuple[LayerCall, ...]:
+        """Return the layers in the order in which they finish, found once for inputs of a shape."""
         calls: list[LayerCall] = []
 
         def run(inputs: Inputs) -> None:
             calls.clear()
-            found, final = trace(program, inputs, [name for name in keep if split_entry(name)[1]])
-            for path, tensor in found:
+            each, final = trace(program, inputs, entries)
+            for path, tensor in each:
                 node = self._nodes[path_at(path)]
                 kind = type(node).__name__
                 # Queries, keys and values have an axis of heads, which are not places.
@@ -290,18 +301,27 @@ class KerasEngine(Speechless, UnknownGeometry):
                 shape, order = tuple(tensor.shape), self.order(path)
                 calls.append(LayerCall(path, kind, shape, changes, is_recurrent(node), order))
 
-        program = Program(self.model, self._nodes, (), call=call, feed=self.feed)
         self.backend.once(run, program, inputs)
-        if keep:
-            # With gradients it is the pass that an explanation of this layer needs, compiled only once for
-            # both.
-            recording = self.record(inputs, _no_score, Request(keep, gradients=keep, call=call))
-            return [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
-        return calls if score is None else self._differentiated(calls, inputs, score, call, reads)
+        return tuple(calls)
+
+    def _activations(
+        self, inputs: Inputs, layers: Sequence[str], call: Call | None
+    ) -> Mapping[str, Sequence[Array]]:
+        """Return what layers return, of each the arrays of all its calls."""
+        program = self._program(call, layers=layers)
+        if len(layers) == 1:
+            # With gradients it is the pass that an explanation of this layer needs, compiled once for both.
+            return self.backend.record(program, inputs, NoScore(), layers, ()).activations
+        run = compiled(
+            program,
+            "activations",
+            lambda: self.backend.function(program, lambda inputs: program.forward(inputs).activations),
+        )
+        return {layer: [self.backend.out(x) for x in calls] for layer, calls in run(inputs).items()}
 
     def _differentiated(
         self,
-        calls: list[LayerCall],
+        calls: Sequence[LayerCall],
         inputs: Inputs,
         score: Score,
         call: Call | None,
@@ -314,10 +334,10 @@ class KerasEngine(Speechless, UnknownGeometry):
             some = paths[start : start + _AT_ONCE]
             recording = self.record(inputs, score, Request(some, gradients=some, call=call, reads=reads))
             if recording.gradients and connected is None:  # if only where the score is flat
-                connected = [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
+                connected = _with_gradients(calls, recording)
             if any(to_numpy(g).any() for each in recording.gradients.values() for g in each):
-                return [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
-        return connected or calls
+                return _with_gradients(calls, recording)
+        return connected or list(calls)
 
     def order(self, layer: str) -> AxisOrder | None:
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""
@@ -502,10 +522,6 @@ class KerasEngine(Speechless, UnknownGeometry):
         return calls[-1] if calls else None
 
 
-def _no_score(result: Result) -> Array:
-    return keras.ops.zeros((1, 1))
-
-
 def _numbered(calls: Sequence[LayerCall]) -> Iterator[tuple[int, LayerCall]]:
     """Yield the calls, each with its number among those of its layer."""
     counts: Counter[str] = Counter()
@@ -514,17 +530,29 @@ def _numbered(calls: Sequence[LayerCall]) -> Iterator[tuple[int, LayerCall]]:
         counts[call.path] += 1
 
 
-def _with_gradient(call: LayerCall, at: int, recording: Recording) -> LayerCall:
-    """Return a call, the `at`-th of its layer, with the output and the gradient recorded for it."""
-    outputs = recording.activations.get(call.path, ())
+def _with_gradients(calls: Sequence[LayerCall], recording: Recording) -> list[LayerCall]:
+    """Return calls with the outputs and the gradients recorded for them."""
+    gradients = {layer: [of_call.sum(0) for of_call in each] for layer, each in recording.gradients.items()}
+    return [_with(call, at, recording.activations, gradients) for at, call in _numbered(calls)]
+
+
+def _with(
+    call: LayerCall,
+    at: int,
+    activations: Mapping[str, Sequence[Array]],
+    gradients: Mapping[str, Sequence[Array]] = MappingProxyType({}),
+) -> LayerCall:
+    """Return a call, the `at`-th of its layer, with its output and its gradient, where there are any."""
+    outputs = activations.get(call.path, ())
     if at >= len(outputs):
         return call
-    gradients = recording.gradients.get(call.path)
-    return replace(call, output=outputs[at], gradient=None if gradients is None else gradients[at].sum(0))
+    each = gradients.get(call.path)
+    return replace(call, output=outputs[at], gradient=None if each is None else each[at])
 
 
 def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
-    """Raise InputError where an input does not have the shape that the model was made for."""
+    """Raise InputError where an input does not have the shape that the model was made for, batch aside."""
+    expected = (None, *expected[1:])
     if len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected, strict=True)):
         return
     if len(shape) == len(expected) - 1 and expected[-1] == 1:  # Keras adds the axis itself

@@ -301,7 +301,23 @@ def run_model(model: keras.Model, inputs: Inputs) -> Any:
         compiling = any(base.__name__ in _REFUSALS for base in kind.__mro__)
         if not fails or compiling or isinstance(error, ChronocamError) or out_of_memory(error):
             raise
-        raise InputError(failure(inputs, error)) from error
+        raise InputError(_of_one_size(model, inputs) or failure(inputs, error)) from error
+
+
+def _of_one_size(model: keras.Model, inputs: Inputs) -> str | None:
+    """Say that a model was built for batches of one size, where it failed on another; None where it was not.
+
+    Most such models run on batches of any size: Keras does not mind.
+    """
+    sizes = {spec.shape[0] for spec in getattr(model, "inputs", None) or ()} - {None}
+    rows = {x.shape[0] for x in keras.tree.flatten(inputs) if len(x.shape)}
+    if len(sizes) != 1 or rows == sizes:
+        return None
+    return (
+        f"the model runs on batches of {sizes.pop()} alone, and samples are looked at singly; build it "
+        "anew with keras.Input(shape), which is for any batch size, and give that its weights: "
+        "new.set_weights(model.get_weights())"
+    )
 
 
 def main_output(raw: Any, strict: bool = True) -> Array:
