@@ -67,7 +67,8 @@ class Detections(Sequence[Detection]):
         labels = ", ".join(
             f"{label} {count}" for label, count in Counter(one.label for one in self).most_common(5)
         )
-        return f"Detections({len(self)} in {self.images} images: {labels or 'nothing'})"
+        images = "image" if self.images == 1 else "images"
+        return f"Detections({len(self)} in {self.images} {images}: {labels or 'nothing'})"
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.found)

@@ -112,19 +112,22 @@ def write_image(path: str | Path, picture: Image.Image | np.ndarray) -> None:
     replace_file(path, image.save)
 
 
-def find_images(args: Sequence[str | Path]) -> list[Path]:
+def find_images(args: str | Path | Sequence[str | Path]) -> list[Path]:
     """Return the files that `args` name, in order and each once.
 
-    An argument is a file, a folder (its pictures, sorted, not those of its folders) or a glob pattern (quoted
-    ones too; pictures only). Raises MediaError for an argument that names nothing.
+    args: one argument or several, each a file, a folder (its pictures, sorted, not those of its folders) or a
+        glob pattern (quoted ones too; pictures only).
+
+    Raises MediaError for an argument that names nothing.
 
     Example:
     >>> for name in ("b.png", "a.png"):
     ...     cc.media.write_image(f"pets/{name}", np.zeros((4, 4), np.uint8))
-    >>> [path.name for path in cc.media.find_images(["pets"])]
+    >>> [path.name for path in cc.media.find_images("pets")]
     ['a.png', 'b.png']
     """
-    return list(dict.fromkeys(path for arg in args for path in _expand(expanded(arg))))
+    several = [args] if isinstance(args, (str, Path)) else args
+    return list(dict.fromkeys(path for arg in several for path in _expand(expanded(arg))))
 
 
 def _expand(arg: Path) -> list[Path]:

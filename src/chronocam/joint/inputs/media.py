@@ -121,7 +121,7 @@ def opened_for(medium: Medium, preprocess: Any) -> Image.Image | Clip:
             return preprocess.read(medium)
         path = Path(medium)
         if (of_pictures and is_folder(path)) or (is_pattern(path) and not is_file(path)):
-            todo = "give a list of their paths, as cc.media.find_images([path]) returns it"
+            todo = "give a list of their paths, as cc.media.find_images(path) returns it"
             raise InputError(f"`{path}` names several pictures; {todo}")
         still = of_pictures or path.suffix.lower() in IMAGE_SUFFIXES or not (is_file(path) or is_folder(path))
         return read_image(path) if still else read_clip(path)
