@@ -444,7 +444,7 @@ def test_what_convolutions_without_padding_find_is_drawn_when_it_was(
     found = cc.GradCAM(net, layer).explain(x, 1)
     drawn = np.asarray(found)[0]
     assert abs(np.average(np.arange(500), weights=drawn) - at) < 1.5 * stride ** len(kernels)
-    assert any("loses the ends of its input" in text for text in found.diagnostics)
+    assert any("loses the ends of its input" in text for text in found.diagnostics) == (kernels == (65,))
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(65, 1, 32), (7, 2, 3), (8, 8, 0), (4, 2, 1)])

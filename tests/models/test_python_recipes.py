@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import run
 from PIL import Image
@@ -48,6 +49,15 @@ class Sequence(Steps):
     def forward(self, x):
         return self.head(self.rnn(x)[0][:, -1])
 
+class Spectrum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 6, 3, 1, 1), nn.Linear(6, 3)
+    def forward(self, x):
+        z = torch.stft(x, 64, 32, window=torch.hann_window(64), return_complex=True).abs()
+        return self.head(self.conv(z[:, None]).relu().mean((2, 3)))
+
+def spectrum(): return Spectrum()
 def steps(): return Steps()
 def sequence(): return Sequence()
 def ecg():
@@ -142,3 +152,27 @@ def test_what_takes_no_usual_clip_gets_the_size_that_is_said() -> None:
     wants = {"size": 48, "frames": 10, "axes": "cthw"}
     found = cc.models.load("python:bare_networks:odd", preprocess=wants).preprocess
     assert (found.frames, found.axes, found.frame.crop) == (10, "channel time", (48, 48))
+
+
+def test_a_waveform_of_which_a_model_makes_a_spectrum_is_a_signal(tmp_path: Path) -> None:
+    np.save(tmp_path / "tone.npy", np.random.default_rng(0).standard_normal(2000, np.float32))
+    result = run(
+        "explain",
+        str(tmp_path / "tone.npy"),
+        "--model",
+        "python:bare_networks:spectrum",
+        "--out",
+        str(tmp_path),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "has bands beside its steps" in result.stderr
+    np.save(tmp_path / "volume.npy", np.zeros((1, 4, 8, 8), np.float32))
+    result = run(
+        "explain",
+        str(tmp_path / "volume.npy"),
+        "--model",
+        "python:bare_networks:spectrum",
+        "--out",
+        str(tmp_path),
+    )
+    assert "explain volumes and arrays of clips in Python" in result.stderr

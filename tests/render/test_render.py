@@ -106,3 +106,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert path.read_text() == "old"
     with pytest.raises(MediaError, match="cannot write"):
         replace_file(path / "below" / "y.txt", lambda temporary: temporary.write_text(""))
+
+
+def test_a_heading_longer_than_the_pictures_below_it_takes_several_lines() -> None:
+    figure = contact_sheet([[np.zeros((20, 40, 3), np.uint8)]], [["a"]], "of a layer with a long name " * 4)
+    figure.draw_without_rendering()
+    (heading,) = [text for text in figure.texts if "layer" in text.get_text()]
+    extent = heading.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width
+    assert extent.height > 2 * heading.get_fontsize()

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 import chronocam as cc
+from chronocam.errors import InputError
 from chronocam.explanation.parts import Pick
 from chronocam.sequence import LRP
 from chronocam.targets import Class, EveryStep
@@ -97,3 +98,11 @@ def test_what_it_does_not_have_is_an_index_error(pick: Any) -> None:
     whole = LRP(seeded(Net)).explain(features(), EveryStep(1))
     with pytest.raises(IndexError):
         whole[pick]
+
+
+def test_a_part_of_nothing_compares_no_steps() -> None:
+    nothing = LRP(seeded(Net)).explain(features(), EveryStep(1))[[]]
+    assert len(nothing) == 0
+    assert not nothing.consecutive
+    with pytest.raises(InputError, match="no samples, or no targets"):
+        nothing.settling()

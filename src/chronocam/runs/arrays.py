@@ -29,8 +29,9 @@ def read_features(path: Path) -> Float[np.ndarray, "time feature"]:
     """Read an array of one sequence; see `read_array`. Raises InputError for other shapes."""
     features = read_array(path, "(time, feature)")
     if features.ndim != 2:
+        more = "; explain volumes and arrays of clips in Python" if features.ndim > 2 else ""
         raise InputError(
-            f"`{path}` has shape {features.shape}; expected (time, feature), one sequence per file"
+            f"`{path}` has shape {features.shape}; expected (time, feature), one sequence per file{more}"
         )
     return features
 
@@ -59,7 +60,10 @@ def _of_file(path: Path, expected: str) -> np.ndarray:
     if not mapped.ndim or 0 in mapped.shape:
         raise InputError(f"`{path}` has shape {mapped.shape}; expected {expected}, one sequence per file")
     if not np.issubdtype(mapped.dtype, np.floating):
-        raise InputError(f"`{path}` holds {mapped.dtype}; expected floating-point numbers, such as float32")
+        raise InputError(
+            f"`{path}` holds {mapped.dtype}; expected floating-point numbers, such as float32, scaled as the "
+            "model was trained"
+        )
     return np.array(mapped, dtype=mapped.dtype.newbyteorder("="))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from chronocam.detections import finds_boxes
 from chronocam.engines import engine_for
 from chronocam.errors import InputError
@@ -21,6 +23,7 @@ from chronocam.runs.drives.targets import drive_targets
 from chronocam.runs.features import FeatureJob
 from chronocam.runs.inputs import holds_arrays, holds_videos
 from chronocam.runs.job import Job
+from chronocam.runs.layers import runs
 from chronocam.runs.methods import RelevanceMakers, map_makers, relevance_makers
 from chronocam.runs.options import Kind, Options, refuse_misfits
 from chronocam.runs.pictures import PictureJob
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from chronocam.models import Loaded
 
 FRAMES: Final = 16  # of a video that a model of pictures sees
+_SAMPLES: Final = 16000  # of a waveform: a second of speech
 
 
 def plan(
@@ -117,7 +121,8 @@ def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
     """Return the job for arrays: of signals, for a network of those, or where the methods make maps alone."""
     maps = bool(options.methods) and not set(options.methods) & set(SEQUENCE_METHODS)
     maps = maps and not _has_features(loaded.model)
-    if options.relevance or not (maps or takes_signals(loaded.model)):
+    signals = takes_signals(loaded.model) or _takes_waveforms(loaded.model)
+    if options.relevance or not (maps or signals):
         refuse_misfits(options, ["features"], "the inputs are arrays of features")
         return _feature_job(loaded, relevance_makers(options), options)
     _refuse(options, "signals", loaded)
@@ -136,6 +141,12 @@ def takes_signals(model: Any) -> bool:
     """Say whether a network begins with a convolution over time."""
     stem = engine_for(model).stem
     return stem is not None and stem.rank == 1
+
+
+def _takes_waveforms(model: Any) -> bool:
+    """Say whether a network begins with a convolution over a spectrum that it makes of a row of samples."""
+    stem = engine_for(model).stem
+    return stem is not None and stem.rank == 2 and runs(model, np.zeros((1, _SAMPLES), np.float32))
 
 
 def _feature_job(loaded: Loaded, methods: RelevanceMakers, options: Options) -> FeatureJob:

@@ -99,7 +99,7 @@ class SignalJob(Job):
         if array.ndim != 3 or len(array) != 1:
             raise InputError(
                 f"`{path}` has shape {array.shape}; expected one signal per file, (channel, time) or (time, "
-                "channel) as the model takes it"
+                "channel) as the model takes it; explain volumes and arrays of clips in Python"
             )
         return array
 

@@ -119,7 +119,7 @@ class SequenceExplanation:
     @property
     def steps(self) -> Int[np.ndarray, " target"] | None:
         """The output step that each target explains, `(target,)`; None where one explains no single step."""
-        first = [info.step for info in self.targets[0] if isinstance(info, StepInfo)]
+        first = [info.step for row in self.targets[:1] for info in row if isinstance(info, StepInfo)]
         return np.array(first) if self._without_step() is None else None
 
     @property
@@ -394,6 +394,8 @@ class SequenceExplanation:
                 f"target `{self._without_step()}` explains no single step; explain with "
                 "cc.targets.EveryStep() or Step(…)"
             )
+        if not len(steps):
+            return "the explanation has no samples, or no targets; expected one of each step"
         if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
             return f"targets explain the steps {steps.tolist()[:8]}; expected one of each: EveryStep()"
         shortest = min(self.lengths or self.relevance.shape[2:3])

@@ -145,5 +145,7 @@ class Bearings:
             yield from of_part(layer, look.places.part(layer) or (), look.grid)
             yield from of_padding(layer, look.places.padding(layer, grid) or (), grid)
         elif alone and (centers := self.centers(look)) is not None:
-            causal = look.places.past(layer) is not None
-            yield note(of_past(layer, len(grid)) if causal else of_unpadded(layer, centers, look.grid))
+            if look.places.past(layer) is not None:
+                yield note(of_past(layer, len(grid)))
+            else:
+                yield from of_unpadded(layer, centers, look.grid)

@@ -12,6 +12,7 @@ from chronocam.maps.arrays import held, namespace
 from chronocam.maps.combine import magnitude_of_products
 from chronocam.maps.resample import half_pixel_centers
 from chronocam.types import Array, Capture, Finding, TargetInfo, Window
+from chronocam.types.findings import note
 from chronocam.types.targets import NO_FURTHER, missing_in
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ AXES: Final = {1: (("cell", "steps"),), 2: PIXELS, 3: (("slice", "frames"), *PIX
 WHOLE: Final = {1: "signal", 2: "picture", 3: "frame"}
 FEW: Final = 2
 """Cells along an axis that say next to nothing about places along it."""
+
+ENDS: Final = 0.05
+"""Of an axis the share that is left out at each end, above which it is said."""
 
 NEGLIGIBLE: Final = 1e-4
 """A gradient means nothing where, to first order, the layer moves the score by less than this share of it."""
@@ -175,17 +179,18 @@ def of_past(layer: str, rank: int) -> str:
     )
 
 
-def of_unpadded(layer: str, centers: Sequence[Sequence[float]], within: tuple[int, ...]) -> str:
-    """Return that the cells of a layer that pads no time are laid in the middle of what they see."""
+def of_unpadded(layer: str, centers: Sequence[Sequence[float]], within: tuple[int, ...]) -> Iterator[Finding]:
+    """Yield that the cells of a layer that pads no time leave much of the ends of its input out."""
     seen = [
         f"{cell + 's' if len(within) == 2 else places} {at[0]:g} to {at[-1]:g} of {size}"
         for (cell, places), at, size in zip(AXES[len(within)], centers, within, strict=True)
-        if at != half_pixel_centers(len(at), size)
+        if at != half_pixel_centers(len(at), size) and at[0] > ENDS * size
     ]
-    return (
-        f"layer `{layer}` loses the ends of its input, where nothing pads them: its cells are laid in the "
-        f"middle of what they see, {' and '.join(seen)}; pictures carry the outermost ones on"
-    )
+    if seen:
+        yield note(
+            f"layer `{layer}` loses the ends of its input, where nothing pads them: its cells are laid in "
+            f"the middle of what they see, {' and '.join(seen)}; pictures carry the outermost ones on"
+        )
 
 
 def of_inputs(look: Look) -> Iterator[str]:

@@ -51,7 +51,7 @@ def contact_sheet(
         for axis, picture, name, between in zip(line, row, names, among, strict=False):
             _tile(axis, picture, name, between, width)
     if heading:
-        figure.suptitle(legible(heading), fontsize=10, parse_math=False)
+        figure.suptitle(legible(heading), fontsize=10, parse_math=False, wrap=True)
     return figure
 
 
