@@ -163,6 +163,8 @@ SOFTMAX: dict[str, Callable[[Tensor], Tensor]] = {
     "log functional": lambda y: F.log_softmax(y, dim=1),
     "log function": lambda y: torch.log_softmax(y, dim=1),
     "log method": lambda y: y.log_softmax(1),
+    "in another precision": lambda y: y.double().softmax(1).float(),
+    "off 0 and 1": lambda y: y.softmax(1).clamp(1e-7, 1 - 1e-7),
     "in a dict": lambda y: {"probabilities": y.softmax(1)},
     "in a tuple": lambda y: (y.softmax(1), y),
 }

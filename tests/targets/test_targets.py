@@ -241,6 +241,8 @@ def test_callables_must_return_one_score_per_sample() -> None:
     refused(lambda out: out, "returned shape (3, 4)", "(3,)")
     refused(lambda out: out[:, 0].sum(), "returned shape ()", "(3,)")
     refused(lambda out: None, "returned shape ()", "one score per sample")
+    refused(lambda out, rows, more: out[:, 0], "takes 3 arguments", "rows")
+    refused(cc.targets.Predicted, "is a class", "a function of what the model returned")
     refused(lambda out: out[:, 0] * 1j, "returned complex", "real and dense")
 
 

@@ -173,7 +173,7 @@ class Explaining:
         }
 
     def _search(self, target: Target, look: Look | None = None) -> Chosen:
-        """Search with the first sample and its own target; with two where the model cannot take one alone."""
+        """Search with the first sample and its own target; with all where that cannot be had of one alone."""
         try:
             return self._search_with(1, target, look)
         except LayerError:
@@ -192,7 +192,7 @@ class Explaining:
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, ChronocamError) or self.look.shape[0] < 2:
                 raise
-            return self._search_with(2, target, look)
+            return self._search_with(self.look.shape[0], target, look)
 
     def _runs_together(self) -> bool:
         """Say whether the model runs on all samples at once, as one that was built for so many."""

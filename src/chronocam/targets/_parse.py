@@ -231,8 +231,15 @@ class Callback(Target):
     """
 
     def __init__(self, function: Callable[..., Array]) -> None:
+        required = _required(function)
+        if inspect.isclass(function) or required > 2:
+            what = "is a class" if inspect.isclass(function) else f"takes {required} arguments"
+            raise TargetError(
+                f"the callable target {what}; expected a function of what the model returned, or of that and "
+                "the numbers of its rows"
+            )
         self.function = function
-        self._takes_rows = _required(function) == 2
+        self._takes_rows = required == 2
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores. Raises TargetError where they are not one per sample."""

@@ -275,3 +275,31 @@ def test_a_picture_is_explained_and_not_the_measurements_before_it(named: bool) 
     right = (weights * a).sum(1).relu().detach()
     assert (found.layer, found.input_size) == ("enc", (32, 32))
     np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
+
+
+class Scaled(Siamese):
+    """One picture, and a number for each."""
+
+    def forward(self, a: Tensor, scale: Tensor) -> Tensor:
+        return self.fc(self.enc(a).mean((2, 3))) * scale[:, None]
+
+
+@pytest.mark.parametrize("on", [1, "scale"])
+def test_an_input_without_places_has_no_map(on: Any) -> None:
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(Scaled().eval(), on=on).explain((A, torch.ones(2)), 1)
+    one_line(error, "has shape (2,)", "no places", "`a`")
+
+
+class Together(Siamese):
+    """Scores that only make sense of a whole batch."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        return self.fc(self.enc(a).mean((2, 3)))
+
+
+def test_a_target_that_needs_all_samples_gets_all_in_the_search() -> None:
+    net, x = Together().eval(), torch.rand(3, 3, 32, 32)
+    found = cc.GradCAM(net, signed=True).explain(x, lambda y: torch.stack([y[0, 1], y[1, 2], y[2, 3]]))
+    named = cc.GradCAM(net, "enc", signed=True).explain(x, [1, 2, 3])
+    np.testing.assert_allclose(found.maps, named.maps, rtol=1e-5, atol=1e-8)

@@ -19,6 +19,9 @@ Kwargs: TypeAlias = dict[str, Any]
 
 _SIGMOIDS_IN_PLACE = {torch.sigmoid_, Tensor.sigmoid_}
 _COPIES = {Tensor.clone, torch.clone, Tensor.view_as, Tensor.detach, Tensor.requires_grad_}
+# In another precision, or kept off 0 and 1 for the sake of a logarithm, probabilities stay what they are.
+_COPIES |= {Tensor.to, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.type, Tensor.type_as}
+_COPIES |= {Tensor.clamp, Tensor.clamp_min, Tensor.clamp_max, Tensor.clip, torch.clamp, torch.clip}
 _GATES = {
     **dict.fromkeys((F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax), "softmax"),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, Tensor.log_softmax), "log_softmax"),

@@ -42,12 +42,19 @@ def look_on(look: Look, on: On) -> Look:
     if on is None:
         return look
     names = names_of(look)
-    if on in names:
-        return replace(look, which=names.index(str(on)))
-    if isinstance(on, (int, np.integer)) and not isinstance(on, bool) and -len(names) <= on < len(names):
-        return replace(look, which=int(on) % len(names))
     known = ", ".join(f"`{name}`" for name in names)
-    raise InputError(f"on={on!r} is not one of the {len(names)} inputs; expected an index, or one of {known}")
+    if on in names:
+        which = names.index(str(on))
+    elif isinstance(on, (int, np.integer)) and not isinstance(on, bool) and -len(names) <= on < len(names):
+        which = int(on) % len(names)
+    else:
+        raise InputError(
+            f"on={on!r} is not one of the {len(names)} inputs; expected an index, or one of {known}"
+        )
+    shape = tuple(look.arrays[which].shape)
+    if len(shape) < 2:
+        raise InputError(f"on={on!r} has shape {shape}, and no places for a map; expected another of {known}")
+    return replace(look, which=which)
 
 
 def names_of(look: Look) -> list[str]:
