@@ -104,9 +104,10 @@ class TorchPass:
 
         Of words and other numbers without a gradient nothing shows it.
         """
-        seen = (self.request.attended or self.request.blocks) and self.state.of_input is None
+        if not (self.request.attended or self.request.blocks) or self.state.of_input is not None:
+            return False
         tensors = [x for x in pytree.tree_leaves(self.inputs) if isinstance(x, Tensor)]
-        return bool(seen) and all(x.is_floating_point() for x in tensors)
+        return all(x.is_floating_point() for x in tensors)
 
     @property
     def _from_input(self) -> bool:
