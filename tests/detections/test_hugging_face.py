@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import chronocam as cc
+from chronocam.errors import ModelError, TargetError
 
 T = pytest.importorskip("transformers")
 
@@ -68,6 +69,36 @@ def rt_detr(focal: bool = True) -> nn.Module:
     return T.RTDetrForObjectDetection(config)
 
 
+def d_fine() -> nn.Module:
+    stages = {f"stage_{side}_channels": [8, 16, 16, 32] for side in ("out", "mid")}
+    backbone = T.HGNetV2Config(
+        stem_channels=[3, 8, 8],
+        stage_in_channels=[8, 8, 16, 16],
+        hidden_sizes=[8, 16, 16, 32],
+        stage_num_blocks=[1] * 4,
+        stage_numb_of_layers=[1] * 4,
+        out_features=LAST,
+        **stages,
+    )
+    sizes = {key: value for key, value in SMALL.items() if key != "encoder_layers"}
+    config = T.DFineConfig(
+        backbone_config=backbone,
+        encoder_hidden_dim=32,
+        encoder_in_channels=[16, 16, 32],
+        decoder_in_channels=[32] * 3,
+        decoder_n_points=[2, 2, 2],
+        num_labels=5,
+        **sizes,
+    )
+    return T.DFineForObjectDetection(config)
+
+
+def with_masks() -> nn.Module:
+    sizes = {"d_model": 64, "encoder_attention_heads": 8, "decoder_attention_heads": 8}
+    every = ["stage1", "stage2", "stage3", "stage4"]
+    return T.DetrForSegmentation(T.DetrConfig(**(SMALL | sizes), **of_resnet(every)))
+
+
 def yolos() -> nn.Module:
     small = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
     config = T.YolosConfig(**small, image_size=[96, 128], patch_size=16, num_detection_tokens=9, num_labels=5)
@@ -112,13 +143,15 @@ def with_a_caption(x: Tensor) -> Any:
     return {"pixel_values": x, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-SOFTMAX = (detr, yolos)
+SOFTMAX = (detr, with_masks, yolos)
 # How each is called, the layer that is cut by hand, and the tokens that stand before and after its patches.
 FAMILIES: dict[Callable[[], nn.Module], tuple[Callable[[Tensor], Any], str, tuple[int, int] | None]] = {
     detr: (pictures, "model.input_projection", None),
     conditional: (pictures, "model.input_projection", None),
     deformable: (pictures, "model.input_proj.2", None),
     rt_detr: (pictures, "model.encoder.pan_blocks.0", None),
+    d_fine: (pictures, "model.encoder.pan_blocks.0", None),
+    with_masks: (pictures, "detr.model.input_projection", None),
     yolos: (pictures, "vit.encoder.layer.1", (1, 9)),
     owl: (with_queries, "owlvit.vision_model.encoder.layers.1", (1, 0)),
     grounding: (with_a_caption, "model.input_proj_vision.1", None),
@@ -200,6 +233,36 @@ def test_a_kept_row_is_a_query_and_its_map_is_autograd_by_hand(make: Callable[[]
 
     hand = on_grid(by_hand(net, inputs, layer, right), tokens, side.maps.shape[2:])
     np.testing.assert_allclose(side.maps[:, 0], hand, atol=1e-4 * np.abs(hand).max())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_mask_of_a_query_is_explained_by_its_mean_where_it_is_predicted() -> None:
+    net, layer = network(with_masks), "detr.model.input_projection"
+    found = cc.detect(net, X[:1], min_score=0.01)[:2]
+    maps = cc.ODAM(net, layer, layout="channels_first", signed=True).explain(X[:1], cc.targets.Mask(found))
+    assert str(maps.targets[0][0]).startswith("mask of LABEL_")
+    for column, one in enumerate(found):
+
+        def score(out: Any, row: int = one.row) -> Tensor:
+            mask = out.pred_masks[0, row]
+            return mask[mask > 0].mean()
+
+        hand = by_hand(net, X[:1], layer, score).sum(1).numpy()
+        np.testing.assert_allclose(maps.maps[:, column], hand, atol=1e-4 * np.abs(hand).max())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_has_a_detector_as_a_part_is_a_detector() -> None:
+    with pytest.raises(TargetError, match=r"the model finds no box of score 0\.3 or more"):
+        cc.ODAM(network(with_masks)).explain(X[:1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_queries_without_masks_are_refused() -> None:
+    net = network(d_fine)
+    mask = cc.targets.Mask(cc.detect(net, X[:1], min_score=0.01)[0])
+    with pytest.raises(ModelError, match="a DFineForObjectDetection has no masks of instances"):
+        cc.ODAM(net).explain(X[:1], mask)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from chronocam.detections import Detection, Rows
+from chronocam.detections.adapters.queries import Queries
 from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.targets.boxes import SAME, Boxes, BoxesOf, Choice
@@ -19,11 +20,12 @@ HEAD: Final = "roi_heads.mask_predictor"
 
 @dataclass(frozen=True)
 class Mask(Target):
-    """The instance masks of detections (Mask R-CNN): the mean of a mask's logits where it is predicted.
+    """The instance masks of detections: the mean of a mask's logits where it is predicted.
 
-    found: what `cc.detect` found, or one of it; the model itself must have kept it.
+    found: what `cc.detect` found, or one of it; Mask R-CNN itself must have kept it.
 
-    Each mask is a column, explained on the level of the pyramid that it is pooled from.
+    Each mask is a column, explained on the level of the pyramid that it is pooled from. Of queries (DETR,
+    RF-DETR) it is that of `pred_masks`.
 
     Example:
     >>> found = cc.detect(detector, photos)
@@ -36,13 +38,14 @@ class Mask(Target):
 
     def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
         """Return the masks of a model. Raises ModelError for one that has none."""
-        if getattr(getattr(model, "roi_heads", None), "mask_predictor", None) is None:
-            raise ModelError(
-                f"a {type(model).__name__} has no masks of instances as Mask R-CNN has them; explain "
-                "cc.targets.Boxes, or cc.targets.Region of a segmentation"
-            )
         boxes = Boxes(self.found).of_model(model, size, samples)
-        return MasksOf(boxes) if isinstance(boxes, BoxesOf) else boxes
+        if not isinstance(boxes, BoxesOf):
+            return boxes
+        if getattr(getattr(model, "roi_heads", None), "mask_predictor", None) is not None:
+            return MasksOf(boxes)
+        if isinstance(boxes.adapter, Queries):
+            return MasksOfQueries(boxes)
+        raise _no_masks(model)
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Refuse, since masks are read by the model."""
@@ -104,12 +107,42 @@ class MasksOf(OfKept):
     head = HEAD
 
     def score(self, own: Array, one: Choice) -> Array:
-        """Return the mean of a mask's logits where they are above 0, or of all where none is."""
-        mask = own[one.index]
-        marks = to_numpy(mask) > 0
-        marks = marks if marks.any() else np.ones_like(marks)
-        return namespace(mask).sum(mask * like(marks.astype(np.float32), mask)) / float(marks.sum())
+        """Return the mean of a mask's logits where it is predicted."""
+        return _predicted(own[one.index])
 
     def name(self, info: TargetInfo) -> str:
         """Return that the mask is explained."""
         return f"mask of {info}"
+
+
+class MasksOfQueries(BoxesOf):
+    """Masks of queries, as `pred_masks` beside their boxes, `(batch, query, height, width)`."""
+
+    def __init__(self, boxes: BoxesOf) -> None:
+        super().__init__(boxes.asked, boxes.adapter, boxes.size, boxes.detections)
+
+    def _values(self, at: int, rows: Rows, chosen: list[Choice], outputs: Outputs) -> Array:
+        raw = outputs.raw
+        masks = raw.get("pred_masks") if isinstance(raw, Mapping) else getattr(raw, "pred_masks", None)
+        if masks is None:
+            raise _no_masks(self.adapter.model)
+        values = [_predicted(widen(masks[at, one.row])) for one in chosen]
+        return namespace(values[0]).stack(values)
+
+    def _info(self, one: Choice, rows: Rows, outputs: Outputs) -> TargetInfo:
+        info = super()._info(one, rows, outputs)
+        return replace(info, name=f"mask of {info}")
+
+
+def _predicted(mask: Array) -> Array:
+    """Return the mean of a mask's logits where they are above 0, or of all where none is."""
+    marks = to_numpy(mask) > 0
+    marks = marks if marks.any() else np.ones_like(marks)
+    return namespace(mask).sum(mask * like(marks.astype(np.float32), mask)) / float(marks.sum())
+
+
+def _no_masks(model: Any) -> ModelError:
+    return ModelError(
+        f"a {type(model).__name__} has no masks of instances as Mask R-CNN or the queries of DETR have them; "
+        "explain cc.targets.Boxes, or cc.targets.Region of a segmentation"
+    )

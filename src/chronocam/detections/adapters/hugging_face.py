@@ -18,9 +18,11 @@ class HuggingFace(Queries):
 
     @classmethod
     def fits(cls, model: Any) -> bool:
-        """Say whether a model of Hugging Face is called a detector, or is one of a user's own made of one."""
-        names = [kind.__name__ for kind in type(model).__mro__]
-        return hasattr(model, "config") and any(name.endswith("ObjectDetection") for name in names)
+        """Say whether a model of Hugging Face is called a detector, or is made of one, as with masks."""
+        if not hasattr(model, "config"):
+            return False
+        kinds = (kind for part in (model, *model.children()) for kind in type(part).__mro__)
+        return any(kind.__name__.endswith("ObjectDetection") for kind in kinds)
 
     @property
     def layers(self) -> tuple[str, ...]:
