@@ -731,3 +731,29 @@ def test_rows_of_a_clip_that_follow_no_rows_are_not_explained() -> None:
     assert cc.GradCAM(net).explain(x, 1).layer == "front"
     with pytest.raises(LayoutError, match="its cells do not follow the places of the input"):
         cc.GradCAM(net, "top").explain(x, 1)
+
+
+class BothWays(nn.Module):
+    """Goes through the frames forward, and backward with the same convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.gate, self.fc = nn.Conv2d(3, 4, 5, 4, 2), nn.Conv2d(8, 4, 3, 1, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features, ends = [self.cnn(frame).relu() for frame in x.unbind(1)], []
+        for way in (features, features[::-1]):
+            state = torch.zeros_like(features[0])
+            for one in way:
+                state = self.gate(torch.cat([one, state], 1)).tanh()
+            ends.append(state.mean((2, 3)))
+        return self.fc(torch.cat(ends, 1))
+
+
+def test_calls_that_go_both_ways_in_time_are_no_slices() -> None:
+    net, x = seeded(BothWays), torch.randn(2, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = cc.GradCAM(net).explain(x, 1)
+    assert found.layer == "cnn"
+    assert found.maps.shape == (2, 1, 8, 8, 8)
+    with pytest.raises(LayoutError, match="its slices"):
+        cc.GradCAM(net, "gate").explain(x, 1)

@@ -360,3 +360,21 @@ def test_a_model_without_values_is_refused() -> None:
         net = Residual()
     with pytest.raises(ModelError, match="meta device"):
         cc.GradCAM(net).explain(X, 4)
+
+
+class Shortcut(nn.Module):
+    """Adds a projection of the input to what three layers made of it, and no layer returns the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(nn.Conv2d(c, 8, 3, 1, 1) for c in (3, 8, 8)))
+        self.shortcut, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc((self.blocks(x) + self.shortcut(x)).relu().mean((2, 3)))
+
+
+def test_the_longer_of_two_branches_is_explained_though_its_shortcut_comes_last() -> None:
+    found = cc.GradCAM(seeded(Shortcut)).explain(torch.rand(1, 3, 16, 16), 1)
+    assert found.layer == "blocks"
+    assert any("beside layer `blocks`" in text for text in found.diagnostics)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from copy import copy
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -69,6 +70,17 @@ class Branches:
             if call.path not in around and not reached.isdisjoint(call.parents or ()):
                 reached.add(at)
         return any(self.calls[at].scored for at in reached)
+
+    def depth(self, path: str) -> int:
+        """Return how many calls the longest way from the input to a layer leads through."""
+        return max(self._depths[at] for at, call in enumerate(self.calls) if call.path == path)
+
+    @cached_property
+    def _depths(self) -> list[int]:
+        depths: list[int] = []
+        for call in self.calls:
+            depths.append(1 + max((depths[at] for at in call.parents or () if at >= 0), default=0))
+        return depths
 
     def is_trunk(self, path: str, grid: tuple[int, ...], ends: Collection[str]) -> bool:
         """Say whether some of the `ends` come later on the grid, and every way to them leads through a layer.

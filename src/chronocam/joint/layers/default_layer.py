@@ -210,6 +210,8 @@ def _chosen(look: Look, proof: _Proof, branches: Branches, flat: bool, targets: 
     counting = {path: one for path, one in counting.items() if path not in timeless}
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
     parts = {path: one for path, one in counting.items() if path not in whole}
+    # A shortcut comes after the layers that it leads around, and says less.
+    parts = dict(sorted(parts.items(), key=lambda part: branches.depth(part[0])))
     guessed = look.tiles is None
     rows = {path: one for path, one in whole.items() if guessed and isinstance(one.fit, PatchRows)}
     others = {path: one for path, one in whole.items() if path not in rows}

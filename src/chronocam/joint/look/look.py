@@ -306,7 +306,7 @@ class Look:
             layout = self._proven(layer, site)
         else:
             layout = self.subject.once(("inferred", site), lambda: infer(site))
-            self.refuse_misplaced(layer, shape, layout)
+            self.refuse_misplaced(layer, shape, layout, calls)
         if not isinstance(layout, (ChannelRows, Folded, PatchRows, WindowRows)) or self.shape[0] == 1:
             return layout
         if self.engine.frame_wise(layer):
@@ -317,17 +317,20 @@ class Look:
         return replace(layout, batch_axis=axis)
 
     def refuse_misplaced(
-        self, layer: str, shape: tuple[int, ...], layout: Layout, ramps: Ramps | None = None
+        self, layer: str, shape: tuple[int, ...], layout: Layout, calls: int, ramps: Ramps | None = None
     ) -> None:
         """Raise MisplacedError where cells of a layer whose kind tells its axes lie otherwise.
 
         Found out once per layer and input size, only where the network may move places, where the grid is
-        finer than the input's, or where rows are taken for patches. ramps: see `settle`.
+        finer than the input's, where rows are taken for patches, or frames take several calls. calls: how
+        many a pass has. ramps: see `settle`.
         """
         # Rows may as well be something else of the same number, as frames that are stacked in the channels.
         of_parts = isinstance(layout, (ChannelRows, PatchRows, WindowRows))
         of_parts |= isinstance(layout, Stepped) and 2 * layout.time <= self.grid[0]
-        if not is_floating(self.main) or not (of_parts or self.places.moves(layer) or self._is_finer(shape)):
+        several = isinstance(layout, Stepped) and calls > layout.time  # of any frames, as both ways in time
+        moves = of_parts or several or self.places.moves(layer) or self._is_finer(shape)
+        if not is_floating(self.main) or not moves:
             return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
@@ -338,7 +341,7 @@ class Look:
             moving = ramps or Ramps(self.one, [layer])
             if of_parts:
                 return None if moving.verdict(layer, layout) else moving.order(layer, layout)
-            wrong = moving.contradicts(layer, layout)
+            wrong = moving.contradicts(layer, layout) or (several and moving.verdict(layer, layout) is False)
             return moving.order(layer, layout) if wrong else moving.sees_several(layer, layout)
 
         how = self.subject.once(("misplaced", layer, self.number, self.size_of_one), misplaced)

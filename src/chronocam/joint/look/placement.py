@@ -191,7 +191,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         return Settled(in_prompt[0])
     if site.order is not None:
         try:
-            look.refuse_misplaced(layer, shape, fits[0], ramps)
+            look.refuse_misplaced(layer, shape, fits[0], site.calls, ramps)
             return Settled(fits[0])
         except MisplacedError:
             if own[-1].order is not None:
