@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -401,7 +402,10 @@ def test_targets_and_truths_may_come_one_by_one(model):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ([(0, 0, 2, 2), (1, 2)], "truth is a list of several shapes; expected a mask of truth values, boxes"),
+        (
+            [(0, 0, 2, 2), (1, 2)],
+            "truth is a list of several shapes; expected a mask of truth values",
+        ),
         ([(0, 0, 13, 5)], "is empty, or outside a picture of 12 × 12"),
     ],
 )
@@ -471,3 +475,16 @@ def test_a_measure_without_a_value_is_not_said_to_need_a_truth_that_is_there():
     clips = np.random.default_rng(0).normal(size=(2, 3, 4, 8, 8)).astype(np.float32)
     result = cc.evaluate(net, clips, 1, measures=["maxboxacc"], truth=[(1, 2, 5, 6)] * 2)
     assert result.notes == ("maxboxacc judged nothing: it has no value for these inputs, targets and truths",)
+
+
+def test_a_column_of_a_table_names_the_files_and_a_whole_table_is_refused(model, tmp_path):
+    names = [str(tmp_path / f"{k}.png") for k in range(2)]
+    for k, name in enumerate(names):
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (12, 12, 3), np.uint8)).save(name)
+    table = pd.DataFrame({"path": names, "label": [1, 2]})
+    options = {"methods": ["gradcam"], "measures": ["complexity"], "preprocess": RECIPE}
+    column = cc.evaluate(model, table["path"], table["label"], **options)
+    listed = cc.evaluate(model, names, [1, 2], **options)
+    assert [str(line.interval) for line in column.lines] == [str(line.interval) for line in listed.lines]
+    with pytest.raises(InputError, match=r"data are a table with the columns \['path', 'label'\]"):
+        cc.evaluate(model, table, **options)

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
 
 X = torch.rand(2, 3, 14, 14, generator=torch.Generator().manual_seed(0))
 
@@ -18,6 +20,40 @@ def bent() -> nn.Module:
     torch.manual_seed(2)
     conv = nn.Conv2d(3, 6, 3, 2, 1)
     return nn.Sequential(conv, nn.Tanh(), nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(24, 4)).eval()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda y: y.tolist(),
+        lambda y: pd.DataFrame(y, columns=[*"abcd"]),
+        sparse.csr_matrix,
+    ],
+)
+def test_scores_come_in_whatever_holds_them(told: Any) -> None:
+    def scored(x: Any) -> np.ndarray:
+        return x.mean((2, 3)) @ np.arange(12.0).reshape(3, 4)
+
+    options: dict[str, Any] = {"budget": 60, "until": None}
+    plain = cc.RISE(cc.blackbox(scored), **options).explain(X.numpy(), 1)
+    found = cc.RISE(cc.blackbox(lambda x: told(scored(x))), **options).explain(X.numpy(), 1)
+    np.testing.assert_allclose(found.maps, plain.maps, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        (lambda x: [*np.zeros((len(x), 4))], "a list of 2 rows, one per sample; return one array of them"),
+        (lambda x: 3.0, "the function returns the number 3.0; return scores"),
+        (lambda x: None, "the function returns None; return"),
+        (lambda x: ["cat"] * len(x), r"the function returns str96 \(2,\), such as .*cat.*; return scores"),
+        (lambda x: np.full((len(x), 4), 1j), r"complex128 \(2, 4\), such as"),
+        (lambda x: np.zeros((len(x), 0)), "no class 1; the model has no output"),
+    ],
+)
+def test_what_is_no_score_is_refused_in_words(told: Any, text: str) -> None:
+    with pytest.raises(ChronocamError, match=text):
+        cc.RISE(cc.blackbox(told), budget=60).explain(X.numpy(), 1)
 
 
 def test_a_model_that_takes_one_sample_at_a_time_is_given_one() -> None:

@@ -155,9 +155,11 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
         raw = self._chosen(_plain((call or _called)(self.model.function, _copied(inputs))))
 
         def logits() -> Array:
-            if isinstance(raw, np.ndarray) and raw.dtype.kind in "iub":
-                what = f"{raw.dtype} {raw.shape}, such as numbers of classes"
-                raise ModelError(f"the function returns {what}; return scores (batch, class)")
+            if isinstance(raw, np.ndarray) and (raw.dtype.kind != "f" or not raw.ndim):
+                raise ModelError(f"the function returns {_kind(raw)}; return scores (batch, class)")
+            if _are_rows(raw, inputs):
+                what = f"a list of {len(raw)} rows, one per sample"
+                raise ModelError(f"the function returns {what}; return one array of them: np.stack(rows)")
             parts = (
                 raw.values() if isinstance(raw, dict) else raw if isinstance(raw, (tuple, list)) else [raw]
             )
@@ -210,12 +212,32 @@ def _plain(raw: Any) -> Any:
         return {key: _plain(one) for key, one in raw.items()}
     if isinstance(raw, (tuple, list)) and any(isinstance(x, Mapping) or getattr(x, "ndim", 0) for x in raw):
         return type(raw)(map(_plain, raw)) if type(raw) in (tuple, list) else tuple(map(_plain, raw))
+    if hasattr(raw, "toarray"):  # a sparse matrix
+        raw = raw.toarray()
     try:
         array = np.array(to_numpy(raw) if hasattr(raw, "dtype") else raw)
     except ValueError:  # lists of several lengths
         return tuple(map(_plain, raw))
     # Rows of whole numbers are scores, such as votes; one for each sample would be the number of its class.
     return array.astype(np.float64) if array.dtype.kind in "iub" and array.ndim > 1 else array
+
+
+def _are_rows(raw: Any, inputs: Inputs) -> bool:
+    """Say whether a list holds one row of scores for each sample, and not outputs with a number for each."""
+    several = inputs.values() if isinstance(inputs, Mapping) else inputs
+    samples = len(next(iter(several)) if isinstance(inputs, (Mapping, tuple, list)) else inputs)
+    if not isinstance(raw, list) or len(raw) != samples:
+        return False
+    return all(getattr(row, "ndim", 0) == 1 and len(row) != samples for row in raw)
+
+
+def _kind(raw: np.ndarray) -> str:
+    """Return in words what no scores are."""
+    if raw.dtype.kind in "iub":
+        return f"{raw.dtype} {raw.shape}, such as numbers of classes" if raw.ndim else f"the number {raw}"
+    if not raw.ndim:
+        return f"{raw.item()!r:.40}" if raw.dtype.kind in "OUS" else f"the number {raw}"
+    return f"{raw.dtype.name} {raw.shape}, such as {raw.ravel()[0]!r:.40}" if raw.size else "nothing"
 
 
 def _is_float(x: Any) -> TypeGuard[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,8 +140,13 @@ def samples_of(
 def _files_of(data: Any, preprocess: Any) -> Any:
     """Return data with the pictures or clips in place of folders and patterns that name them.
 
-    Raises MediaError for one that names none.
+    Raises MediaError for one that names none, InputError for a table of several columns.
     """
+    if hasattr(data, "iloc"):  # of pandas, whose columns hold samples
+        if data.ndim > 1:
+            columns = reprlib.repr(list(data.columns))
+            raise InputError(f"data are a table with the columns {columns}; give the one of the files")
+        data = data.tolist()
     if isinstance(data, (str, Path)):
         data = [data]
     if not isinstance(data, list) or not any(isinstance(one, (str, Path)) for one in data):

@@ -15,7 +15,10 @@ Region: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 of what the model sees, in pixels of the picture."""
 
 
-_EXPECTED: Final = "expected a mask of truth values, boxes [(x0, y0, x1, y1), …] or points [(x, y), …]"
+_EXPECTED: Final = (
+    "expected a mask of truth values (of clips also of frames), boxes [(x0, y0, x1, y1), …] or "
+    "points [(x, y), …]"
+)
 
 _ROUNDING: Final = 0.5
 """Pixels by which a box may reach beyond a picture, as one of rounded numbers does."""

@@ -103,8 +103,7 @@ def class_index(which: SupportsIndex | str, outputs: Outputs, count: int | None 
 def _counted(width: int, classes: int) -> str:
     if classes > width:
         return "1 output, a logit of class 0 and class 1; for a quantity give cc.targets.Regression()"
-    outputs = "1 output, 0" if width == 1 else f"{width} outputs, 0 to {width - 1}"
-    return outputs
+    return {0: "no output", 1: "1 output, 0"}.get(width, f"{width} outputs, 0 to {width - 1}")
 
 
 def of_one_logit(outputs: Outputs) -> tuple[str, ...]:
