@@ -21,6 +21,9 @@ CUTS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor], bool]] = {
     "a shift by two": (PICTURE, lambda x: F.pad(x, (-2, 2)), True),
     "every other column": (PICTURE, lambda x: x[..., ::2], True),
     "a frame": (CLIP, lambda x: x[:, :, 1:], True),
+    "rows in pairs": (PICTURE, lambda x: x.unflatten(2, (2, 8)).sum(2), True),
+    "channels in groups": (PICTURE, lambda x: x.view(2, 3, 1, 16, 20).sum(2), False),
+    "a sort": (PICTURE, lambda x: x.sort(3).values, True),
     "a flip": (PICTURE, lambda x: x.flip(3), True),
 }
 

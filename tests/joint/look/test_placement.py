@@ -615,6 +615,8 @@ class Turned(nn.Module):
         lambda x: torch.fft.rfft2(x).abs(),
         lambda x: torch.cat([x, x], 3),
         lambda x: torch.cat([x[:, :, ::2], x[:, :, 1::2]], 2),
+        lambda x: x + x.mT,
+        lambda x: x.sort(3).values,
     ],
 )
 def test_a_picture_that_the_network_turns_is_not_laid_over_the_given_one(
@@ -654,6 +656,7 @@ def late(x: Tensor) -> Tensor:
     [
         (lambda x: torch.cat([x[..., :32], x[..., 32:]], 1), 6, "columns"),
         (lambda x: x[:, :, :32] + x[:, :, 32:], 3, "rows"),
+        (lambda x: x.view(len(x), 3, 64, 2, 32).amax(3), 3, "columns"),
         (lambda x: torch.cat(x.chunk(4, 3), 1), 12, "columns"),
         (
             lambda x: x.unflatten(3, (2, -1)).unflatten(2, (2, -1)).movedim(4, 2).flatten(1, 3),
@@ -662,7 +665,7 @@ def late(x: Tensor) -> Tensor:
         ),
         (late, 6, "columns"),
     ],
-    ids=["halves", "added", "quarters", "space to depth", "late"],
+    ids=["halves", "added", "largest", "quarters", "space to depth", "late"],
 )
 def test_a_cell_that_sees_several_places_is_laid_over_none(
     stack: Callable[[Tensor], Tensor], channels: int, cells: str, layer: str | None

@@ -19,7 +19,7 @@ def node_of(tensor: Tensor) -> Any:
 
 
 _MOVES = re.compile(
-    r"(.*CopySlices|SliceScatterBackward\d*|(Flip|Rot90|Permute|Transpose|T|Roll|Index|IndexSelect|Gather|Take|Slice|Select|Split|"
+    r"(.*CopySlices|SliceScatterBackward\d*|(Flip|Rot90|Permute|Transpose|T|Roll|Index|IndexSelect|Gather|Take|Sort|Topk|Slice|Select|Split|"
     r"SplitWithSizes|Unbind|AsStrided|GridSampler[23]D|Fft\w*)Backward\d*)$"
 )
 """Operations after which places may be in another order, or some may be left out."""
@@ -56,7 +56,14 @@ def _moves(node: Any) -> bool:
         # Side by side on a grid; features are joined on their channels, and tokens have three axes.
         axes = len(node._input_metadata[0].shape)
         return axes > 3 and signed(node._saved_dim) % axes > 1
+    if name.startswith(("View", "UnsafeView")):
+        return splits_grid(node._saved_self_sym_sizes, node._input_metadata[0].shape)
     return _MOVES.match(name) is not None
+
+
+def splits_grid(before: Sequence[int], after: Sequence[int]) -> bool:
+    """Say whether another shape has several axes for one of a grid, which may be put together anew."""
+    return 4 <= len(before) < len(after) and tuple(before[-2:]) != tuple(after[-2:])
 
 
 def keeps_places(output: Tensor) -> bool:

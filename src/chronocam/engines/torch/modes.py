@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from chronocam.engines.torch.graph import TRIM
+from chronocam.engines.torch.graph import TRIM, splits_grid
 
 Function: TypeAlias = Callable[..., Any]
 Args: TypeAlias = tuple[Any, ...]
@@ -69,17 +69,20 @@ _MOVES = {
     "rot90",
     "select",
     "slice_scatter",
+    "sort",
     "split",
     "swapaxes",
     "swapdims",
     "take",
     "tensor_split",
+    "topk",
     "transpose",
     "unbind",
     "unfold",
 }
 
 
+_VIEWS = {"reshape", "unflatten", "view"}
 _JOINS = {"cat", "concat", "concatenate"}
 
 
@@ -108,6 +111,8 @@ class MovesSeen(TorchFunctionMode):
             isinstance(args[0], Tensor) and (args[0].ndim < 3 or _is_trimmed(name, args, result))
         ):
             self.any = True
+        if name in _VIEWS and isinstance(args[0], Tensor):
+            self.any |= splits_grid(args[0].shape, result.shape)
         if name in _JOINS and isinstance(result, Tensor) and result.ndim > 3:
             dim = (args[1:] or ((kwargs or {}).get("dim", (kwargs or {}).get("axis", 0)),))[0]
             self.any |= dim % result.ndim > 1  # on a grid, and not of features or samples

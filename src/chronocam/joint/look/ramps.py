@@ -59,6 +59,10 @@ CLEAR: Final = 0.25
 """The slope along so few cells that contradicts what the kind of a layer says: noise has 0.2 where each of
 them sees nearly all of the input."""
 
+ASLANT: Final = 0.7
+"""Of the slope along an axis that along another, above which cells follow neither, as where a picture and its
+transpose are added up."""
+
 STRAY: Final = 0.15
 """How far cells that follow no axis look from any line, at least, where that contradicts the kind of a layer:
 true grids had 0.13 at most, with a correlation of 0.98, pictures side by side 0.17 to 0.47."""
@@ -533,6 +537,8 @@ def _in_order(
     if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
         return None if steepest < steep else bool(slopes[axis] == steepest)
     if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
+        return False
+    if slopes[axis] > CLEAR and np.delete(np.abs(slopes), axis).max(initial=0) > ASLANT * slopes[axis]:
         return False
     correlation = _correlation(looks, places)
     if correlation >= IN_ORDER:
