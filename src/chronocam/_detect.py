@@ -57,14 +57,14 @@ def detect(
         model, preprocess = model.model, model.preprocess
     subject = Subject(model)
     reader = adapter_for(getattr(subject.engine, "model", model), adapter, boxes)
-    found: list[Detection] = []
+    detections: list[Detection] = []
     count = 0
     stem = subject.engine.stem or Stem(2, 3)
     for batch in batches(images, None, 8, preprocess, stem=stem):
         look = Look(subject, subject.adapt(batch.inputs), shared=batch.shared)
-        found += _found(look, reader, count, min_score, labels)
+        detections += _found(look, reader, count, min_score, labels)
         count += look.shape[0]
-    return Detections(tuple(found), count)
+    return Detections(tuple(detections), count)
 
 
 def _found(
@@ -73,12 +73,12 @@ def _found(
     """Return what is found in one batch."""
     if len(look.grid) != 2:
         raise InputError(f"boxes are found in pictures; the inputs have shape {look.shape}")
-    found: list[Detection] = []
+    detections: list[Detection] = []
     names = look.engine.labels if labels is None else labels
     size = (look.grid[0], look.grid[1])
 
     def score(result: Result) -> Array:
-        found.clear()  # an engine may score twice
+        detections.clear()  # an engine may score twice
         read = {path: calls[-1] for path, calls in result.outputs.items()}
         rows = adapter.rows(result.raw, read, [size] * look.shape[0])
         for image, own in enumerate(rows, start):
@@ -86,11 +86,13 @@ def _found(
                 known = names is not None and one.index < len(names)
                 label = names[one.index] if names is not None and known else f"class {one.index}"
                 level = 0 if own.level is None else int(own.level[one.row])
-                found.append(Detection(image, one.box, label, one.index, one.score, one.row, level, adapter))
+                detections.append(
+                    Detection(image, one.box, label, one.index, one.score, one.row, level, adapter)
+                )
         first = arrays_in(result.raw)
         like = first[0] if first else rows[0].classes
         xp = namespace(like)
         return xp.zeros((look.shape[0], 1), dtype=like.dtype, device=getattr(like, "device", None))
 
     look.engine.scores(look.inputs, score, None, adapter.reads)
-    return found
+    return detections

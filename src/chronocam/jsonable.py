@@ -66,8 +66,8 @@ class JsonRecord:
 
     def to_json(self) -> Json:
         """Return the record as JSON has it: lists for tuples, objects for records."""
-        own: Any = self
-        pairs = ((field, getattr(self, field.name)) for field in dataclasses.fields(own))
+        record: Any = self
+        pairs = ((field, getattr(self, field.name)) for field in dataclasses.fields(record))
         return {
             _key(field): _plain(value)
             for field, value in pairs
@@ -77,8 +77,8 @@ class JsonRecord:
     @classmethod
     def keys(cls) -> frozenset[str]:
         """Return the names of the entries that it knows."""
-        own: Any = cls  # `fields` takes dataclasses only, which the subclasses are
-        return frozenset(map(_key, dataclasses.fields(own)))
+        record: Any = cls  # `fields` takes dataclasses only, which the subclasses are
+        return frozenset(map(_key, dataclasses.fields(record)))
 
     @classmethod
     def from_json(cls: type[_R], data: object, where: str = "the file") -> _R:
@@ -91,10 +91,10 @@ class JsonRecord:
         """
         if not isinstance(data, dict):
             raise _misfit(data, where, "an object")
-        own: Any = cls
+        record: Any = cls
         hints = typing.get_type_hints(cls)
         values = {
-            field.name: _entry(field, hints[field.name], data, where) for field in dataclasses.fields(own)
+            field.name: _entry(field, hints[field.name], data, where) for field in dataclasses.fields(record)
         }
         return cls(**values)
 

@@ -114,8 +114,8 @@ class Structure:
     def _may_change(self, value: object) -> bool:
         """Say whether a value may change inside without a change of what a container lists."""
         kind = type(value)
-        known = _is_plain(value) or kind in _CHANGING or kind in _ARRAYS
-        return not (known or isinstance(value, (self._kind, Enum, type, ModuleType)))
+        is_plain = _is_plain(value) or kind in _CHANGING or kind in _ARRAYS
+        return not (is_plain or isinstance(value, (self._kind, Enum, type, ModuleType)))
 
 
 def _contents(container: Any) -> Collection[object]:

@@ -153,13 +153,13 @@ def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callab
     """
     if not isinstance(layout, str):
         return layout
-    known = {family.name: family for family in FAMILIES}
-    if layout not in known:
+    families = {family.name: family for family in FAMILIES}
+    if layout not in families:
         raise LayoutError(
-            f"no layout `{layout}`{suggest(layout, list(known))}; choose one of {', '.join(known)} or give a "
-            "callable"
+            f"no layout `{layout}`{suggest(layout, list(families))}; choose one of {', '.join(families)} or "
+            "give a callable"
         )
-    fit = known[layout].match(site) if known[layout] in _families(site) else None
+    fit = families[layout].match(site) if families[layout] in _families(site) else None
     if fit is None:
         raise LayoutError(
             f"layout `{layout}` does not fit layer `{site.layer}`, which returns {site.shape} for an input "
@@ -272,11 +272,11 @@ def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
     # The first convolution says most: how many channels it takes, and, by its rank, whether it sees clips or
     # the frames one by one. A clip of 3 frames of 3 channels is told apart by that alone.
     order = (2, 1) if stem is not None and stem.rank == 2 else (1, 2)
-    known = () if stem is None or stem.rank == 1 else (stem.channels,)
+    by_stem = () if stem is None or stem.rank == 1 else (stem.channels,)
     if order == (2, 1) and shape[2] == 3 and stem is not None and stem.channels in (6, 9):
         return 2  # of two or three frames at once, which there may happen to be as many of as channels
     return next(
-        (axis for lengths in (known, IMAGE_CHANNELS) for axis in order if shape[axis] in lengths), None
+        (axis for lengths in (by_stem, IMAGE_CHANNELS) for axis in order if shape[axis] in lengths), None
     )
 
 

@@ -111,10 +111,10 @@ def within(name: str, most: int) -> str:
     whole = os.fsencode(name)
     if len(whole) <= most:
         return name
-    kept = name[:most]
-    while len(os.fsencode(kept)) > most - 9:
-        kept = kept[:-1]
-    return f"{kept}-{hashlib.sha256(whole).hexdigest()[:8]}"
+    start = name[:most]
+    while len(os.fsencode(start)) > most - 9:
+        start = start[:-1]
+    return f"{start}-{hashlib.sha256(whole).hexdigest()[:8]}"
 
 
 @lru_cache(maxsize=64)

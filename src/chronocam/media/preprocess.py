@@ -87,8 +87,8 @@ class Preprocess:
                 f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels"
             )
         if self.interpolation.upper() not in Image.Resampling.__members__:
-            known = ", ".join(name.lower() for name in Image.Resampling.__members__)
-            raise MediaError(f"unknown interpolation `{self.interpolation}`; expected one of {known}")
+            filters = ", ".join(name.lower() for name in Image.Resampling.__members__)
+            raise MediaError(f"unknown interpolation `{self.interpolation}`; expected one of {filters}")
         if not self.antialias and self.interpolation != "bilinear":
             raise MediaError(f"antialias=False with `{self.interpolation}`; expected `bilinear`")
 

@@ -163,8 +163,8 @@ class _OwnNumbers(TorchFunctionMode):
         if func in _LIKE:
             return _LIKE[func](torch.empty_like(*args, **kwargs), generator=self._of(args[0].device))
         if func in _DRAWS and kwargs.get("generator") is None:
-            given = args[0] if args and isinstance(args[0], Tensor) else None
-            device = torch.device(kwargs.get("device") or "cpu") if given is None else given.device
+            like = args[0] if args and isinstance(args[0], Tensor) else None
+            device = torch.device(kwargs.get("device") or "cpu") if like is None else like.device
             kwargs["generator"] = self._of(device)
         return func(*args, **kwargs)
 

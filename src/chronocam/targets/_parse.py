@@ -245,8 +245,8 @@ class Callback(Target):
         """Return the scores. Raises TargetError where they are not one per sample."""
         batch, rows = outputs.batch, outputs.rows
         numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        given = (outputs.raw, numbers) if self._takes_rows else (outputs.raw,)
-        values = differentiable("the callable target", lambda: self.function(*given), outputs.raw)
+        arguments = (outputs.raw, numbers) if self._takes_rows else (outputs.raw,)
+        values = differentiable("the callable target", lambda: self.function(*arguments), outputs.raw)
         shape = tuple(getattr(values, "shape", ()))
         if batch == 1 and hasattr(values, "shape") and not shape:  # of outputs that were squeezed
             values, shape = values[None], (1,)

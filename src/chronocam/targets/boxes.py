@@ -275,8 +275,8 @@ class BoxesOf(Target):
 
     def _found(self, one: Detection, rows: Rows) -> Choice:
         """Return the row of a detection. Raises TargetError where another box lies there by now."""
-        known = one.row < len(rows) and one.index < rows.classes.shape[1]
-        away = np.subtract(self._box(one.row, one.index, rows), one.box) if known else np.inf
+        is_row = one.row < len(rows) and one.index < rows.classes.shape[1]
+        away = np.subtract(self._box(one.row, one.index, rows), one.box) if is_row else np.inf
         if np.abs(away).max() > SAME * max(self.size):
             raise TargetError(
                 f"row {one.row} of the model is not {one}; the box is of another image, size or model: call "
@@ -313,8 +313,8 @@ class BoxesOf(Target):
 
     def _stays(self, one: Choice, rows: Rows) -> bool:
         """Say whether the row of a chosen box still holds that box, as in a second pass of the same input."""
-        known = one.row < len(rows) and one.index < rows.classes.shape[1]
-        return known and np.allclose(self._box(one.row, one.index, rows), one.box, rtol=0, atol=1e-3)
+        is_row = one.row < len(rows) and one.index < rows.classes.shape[1]
+        return is_row and np.allclose(self._box(one.row, one.index, rows), one.box, rtol=0, atol=1e-3)
 
     def _from_kept(self, one: Kept, rows: Rows) -> Choice:
         return Choice(one.row, one.index, one.box, one.score, _level(rows, one.row))

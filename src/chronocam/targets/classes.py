@@ -131,8 +131,8 @@ def side_by_side(parts: Sequence[Scored]) -> Scored:
 def _infos(indices: bytes, width: int, labels: tuple[str, ...] | None) -> tuple[tuple[TargetInfo, ...], ...]:
     """Return what columns of classes explain: a thousand of them are not made anew in each call."""
     rows = np.frombuffer(indices, np.int64).reshape(-1, width).tolist()
-    known = {i: TargetInfo(label_of(labels, i), i) for i in {i for row in rows for i in row}}
-    return tuple(tuple(map(known.__getitem__, row)) for row in rows)
+    info_of = {i: TargetInfo(label_of(labels, i), i) for i in {i for row in rows for i in row}}
+    return tuple(tuple(map(info_of.__getitem__, row)) for row in rows)
 
 
 def pick(logits: Array, indices: np.ndarray) -> Array:

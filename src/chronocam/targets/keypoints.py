@@ -87,5 +87,5 @@ class KeypointsOf(OfKept):
 
     def name(self, info: TargetInfo) -> str:
         """Return which keypoint is explained."""
-        known = PERSON[self.which] if self.which < len(PERSON) else f"keypoint {self.which}"
-        return f"{known} of {info}"
+        keypoint = PERSON[self.which] if self.which < len(PERSON) else f"keypoint {self.which}"
+        return f"{keypoint} of {info}"

@@ -72,9 +72,9 @@ def _only(hits: list[int], labels: Sequence[str], text: str) -> int:
 def _unknown(labels: Sequence[str], text: str) -> str:
     names = [name.strip() for label in labels for name in label.split(",")]
     close = suggest(text, names)
-    known = (
+    expected = (
         f"expected an index below {len(labels)} or a label such as `{names[0]}`"
         if names
         else "there are none"
     )
-    return f"no label `{text}`{close or f'; {known}'}"
+    return f"no label `{text}`{close or f'; {expected}'}"

@@ -63,8 +63,8 @@ class Caption(Target):
 
     @property
     def _templates(self) -> tuple[str, ...]:
-        given = self.template
-        return ("{}",) if given is None else (given,) if isinstance(given, str) else tuple(given)
+        template = self.template
+        return ("{}",) if template is None else (template,) if isinstance(template, str) else tuple(template)
 
     def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
         """Return the caption. Raises TargetError for a model that takes a text beside the picture."""
@@ -131,8 +131,8 @@ class Similarity(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the cosines. Raises TargetError for a reference of another width."""
-        own = embedding_of(outputs)
-        rows, xp = unit(own), namespace(own)
+        embedding = embedding_of(outputs)
+        rows, xp = unit(embedding), namespace(embedding)
         embedded = self._embedded(outputs, rows.shape[1])
         _refuse_no_direction(embedded, "the reference")
         reference = like(unit(embedded), rows)

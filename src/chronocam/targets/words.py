@@ -165,15 +165,15 @@ def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, lis
     ends = [at for at, token in enumerate(tokens) if int(token) in special]
     filled = bool(ends) and not any(tokens[ends[-1] + 1 :])
     count = ends[-1] if filled else len(tokens)
-    own = [at for at in range(count) if int(tokens[at]) not in special]
+    spoken = [at for at in range(count) if int(tokens[at]) not in special]
 
     def text(places: Sequence[int]) -> str:
         return tokenizer.decode([int(tokens[at]) for at in places])
 
     words: list[list[int]] = []
     before = ""
-    for number, at in enumerate(own):
-        after = text(own[: number + 1])
+    for number, at in enumerate(spoken):
+        after = text(spoken[: number + 1])
         if not words or _begins_word(before, after):
             words.append([])
         words[-1].append(at)

@@ -140,10 +140,10 @@ class TappedAttention:
 
     def attended(self, gradients: Gradients, calls: slice = slice(None)) -> tuple[Attended, ...]:
         """Return some of the calls, with the gradients at what they returned."""
-        found = gradients(self._tap.outputs[calls])
+        pulled = gradients(self._tap.outputs[calls])
         of_input = [*self.of_input, *[(True, True)] * len(self)][: len(self)]
         how = self.sources[calls], self.origins[calls], self.in_order[calls], of_input[calls]
-        return tuple(_attended(*one) for one in zip(self._calls[calls], found, *how, strict=True))
+        return tuple(_attended(*one) for one in zip(self._calls[calls], pulled, *how, strict=True))
 
 
 def made_of(tensor: Tensor | None, numbers: Mapping[Any, int]) -> set[int]:

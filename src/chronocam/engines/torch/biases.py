@@ -16,15 +16,15 @@ _LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
 
 def biases_of(layers: Mapping[str, nn.Module]) -> dict[str, Adds]:
     """Return what modules add; see `Engine.biases`."""
-    found: dict[str, Adds] = {}
+    terms: dict[str, Adds] = {}
     for path, module in layers.items():
         if isinstance(module, _LINEAR) and module.bias is not None:
-            found[path] = partial(_broadcast, module.bias, isinstance(module, nn.Linear))
+            terms[path] = partial(_broadcast, module.bias, isinstance(module, nn.Linear))
         elif isinstance(module, nn.Hardtanh):  # ReLU6 is one
-            found[path] = partial(_flat, module.min_val, module.max_val)
+            terms[path] = partial(_flat, module.min_val, module.max_val)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) or _frozen(module):
-            found[_before_activation(path, module)] = partial(_broadcast, _shift(path, module), False)
-    return found
+            terms[_before_activation(path, module)] = partial(_broadcast, _shift(path, module), False)
+    return terms
 
 
 def _frozen(module: nn.Module) -> bool:

@@ -50,8 +50,8 @@ class Cotangents:
 
         last: whether nothing is differentiated after that.
         """
-        found = vjp(self.scores, tensors, self.columns(), keep=not last) if tensors else []
-        return [None if g is None else self.own(g) for g in found]
+        pulled = vjp(self.scores, tensors, self.columns(), keep=not last) if tensors else []
+        return [None if g is None else self.own(g) for g in pulled]
 
     def of_some(self, columns: list[int], tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """Return ∂score/∂tensor for every target, zeros but for some; only what leads to the tensors runs."""

@@ -114,12 +114,12 @@ def _line(found: dict[int, tuple[int, int]], cells: int, size: int) -> Centers:
 
 def rows_in_time(rows: Tensor, source: Tensor, frame_axis: int) -> tuple[float, ...]:
     """Return the middle of the frames of the first clip in `source` that each of `rows` sees."""
-    found = []
+    extents = []
     for row in rows:
         (g,) = torch.autograd.grad((row**2).sum(), source, retain_graph=True)
         first, last = _extent(g[0], frame_axis - 1) or (0, g.shape[frame_axis] - 1)
-        found.append((first + last) / 2)
-    return tuple(found)
+        extents.append((first + last) / 2)
+    return tuple(extents)
 
 
 def follows_in_time(tokens: Tensor, source: Tensor, prefix: int, frame_axis: int) -> bool:

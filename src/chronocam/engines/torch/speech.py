@@ -28,11 +28,11 @@ def generated(scope: ExitStack, replica: Replica, inputs: Inputs) -> tuple[Tenso
         )
     settle(scope, model)
     scope.enter_context(torch.no_grad())
-    given: dict[str, Any] = dict(inputs) if isinstance(inputs, Mapping) else {"pixel_values": inputs}
+    arguments: dict[str, Any] = dict(inputs) if isinstance(inputs, Mapping) else {"pixel_values": inputs}
     longest = getattr(getattr(model, "generation_config", None), "max_new_tokens", None) or _LONGEST
     try:
         how: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": longest}
-        tokens = generate(**given, **how, **_without_pictures(model))
+        tokens = generate(**arguments, **how, **_without_pictures(model))
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TargetError(
             f"this {type(model).__name__} says nothing of such inputs ({first_line(error)}); give all that "
@@ -40,7 +40,7 @@ def generated(scope: ExitStack, replica: Replica, inputs: Inputs) -> tuple[Tenso
         ) from error
     if not isinstance(tokens, Tensor) or tokens.ndim != 2:
         raise TargetError(f"generate() returned a {type(tokens).__name__}; expected tokens (batch, token)")
-    prompts, start = given.get("input_ids"), 1  # the first token says that a text begins
+    prompts, start = arguments.get("input_ids"), 1  # the first token says that a text begins
     decodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     if prompts is not None and not decodes:  # a decoder's tokens are the answer's alone
         shared = min(prompts.shape[1], tokens.shape[1])

@@ -51,9 +51,9 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
 
 def _reason(model: nn.Module, inputs: Inputs, error: Exception) -> str:
     """Return why a model failed on inputs, as far as it shows."""
-    known = _fixed_by_export(error) or _misnamed(model, inputs, error) or _misfit(model, inputs)
-    if known is not None:
-        return known
+    problem = _fixed_by_export(error) or _misnamed(model, inputs, error) or _misfit(model, inputs)
+    if problem is not None:
+        return problem
     mode = "; the model is in training mode: try model.eval() first" if model.training else ""
     clip = first_tensor(inputs)
     if clip is None or clip.ndim != 5:

@@ -29,9 +29,9 @@ def image_net(arch: str, classes: int) -> nn.Module:
 
 def check_arch(arch: str) -> None:
     """Raise ModelError where torchvision has no such classifier."""
-    known = _zoo().list_models(_zoo())
-    if arch not in known:
-        hint = suggest(arch, known) or "; torchvision.models.list_models() lists them"
+    names = _zoo().list_models(_zoo())
+    if arch not in names:
+        hint = suggest(arch, names) or "; torchvision.models.list_models() lists them"
         raise ModelError(f"no architecture `{arch}`{hint}")
 
 

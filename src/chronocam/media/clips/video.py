@@ -147,8 +147,8 @@ def _by_time(path: Path, stream: Any, packets: np.ndarray, whole: bool) -> Video
     pts, places = np.unique(packets["pts"][order], return_index=True)
     order = order[places]
     if not whole:  # a frame that is shown after the last decoding time may follow one that is not there
-        known = max(int(np.searchsorted(pts, packets["dts"].max(), side="right")), 1)
-        pts, order = pts[:known], order[:known]
+        settled = max(int(np.searchsorted(pts, packets["dts"].max(), side="right")), 1)
+        pts, order = pts[:settled], order[:settled]
     line = _timeline(pts, int(packets["duration"][order[-1]]), _fraction(stream.time_base), stream)
     return Video(path, line, order, np.flatnonzero(packets["key"][order]), pts)
 

@@ -261,9 +261,9 @@ RULES: Mapping[str, Rule] = {
 
 def rule_of(node: keras.Operation) -> Rule | None:
     """Return the rule for a layer or an operation of a functional model; None for one that has none."""
-    own = own_rule(node)
-    if own is not None:
-        return own
+    registered = own_rule(node)
+    if registered is not None:
+        return registered
     return recurrent if isinstance(node, keras.layers.RNN) else RULES.get(type(node).__name__)
 
 

@@ -51,8 +51,8 @@ def list_pictures(root: Path, seed: int = 0) -> Listing:
 
 def _check(root: Path, layout: str, parts: dict[str, list[LabelledFile]], labels: tuple[str, ...]) -> None:
     if not labels:
-        known = "one folder per class, or pictures named cat.0.jpg"
-        raise InputError(f"`{root}` holds no pictures with labels; expected {known}")
+        expected = "one folder per class, or pictures named cat.0.jpg"
+        raise InputError(f"`{root}` holds no pictures with labels; expected {expected}")
     if len(labels) < 2:
         raise InputError(f"`{root}` holds the class {labels[0]} alone; expected at least two")
     for name in SPLITS:

@@ -56,12 +56,14 @@ def _of_depth(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Json:
     if not pairs:
         return {}
     predicted, true = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    known = (true > 0).any(axis=(1, 2))
+    measured = (true > 0).any(axis=(1, 2))
     # The mean of the truth knows more than a network may: one that does not beat it has learnt nothing.
     fixed = np.broadcast_to(mean_depth(true), true.shape)
     arms = {"network": predicted, "mean depth": fixed}
     return {
-        "depth": {name: _depth_figures(depth_errors(arm[known], true[known])) for name, arm in arms.items()}
+        "depth": {
+            name: _depth_figures(depth_errors(arm[measured], true[measured])) for name, arm in arms.items()
+        }
     }
 
 

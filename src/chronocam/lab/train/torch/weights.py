@@ -27,11 +27,15 @@ def start_from(network: nn.Module, weights: str, backbone: str) -> None:
     part = getattr(network, "backbone", network)
     if len(network.state_dict().keys() & start.keys()) >= len(part.state_dict().keys() & start.keys()):
         part = network
-    own = part.state_dict()
-    fitting = {key: value for key, value in start.items() if key in own and own[key].shape == value.shape}
+    parameters = part.state_dict()
+    fitting = {
+        key: value
+        for key, value in start.items()
+        if key in parameters and parameters[key].shape == value.shape
+    }
     lost = [
         key
-        for key in own
+        for key in parameters
         if key not in fitting and not answers(key) and not key.endswith("num_batches_tracked")
     ]
     if lost:
