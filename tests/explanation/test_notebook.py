@@ -7,6 +7,7 @@ import io
 import re
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,12 +172,20 @@ def test_the_picture_of_a_cell_is_drawn_on_what_the_model_saw():
     assert (np.abs(picture - 128).max(axis=2) <= 2).mean() > 0.3
 
 
+def of_others(count):
+    """An explanation of samples of which each is asked for a class of its own."""
+    one = of_image(count)
+    rows = tuple((cc.types.TargetInfo(f"class {k}", k), *row[1:]) for k, row in enumerate(one.targets))
+    return replace(one, targets=rows)
+
+
 @pytest.mark.parametrize(
     ("shown", "title"),
     [
         (kept(of_image()), "a photo.jpg · cat, dog · gradcam at layer4"),
         (of_image(), "cat, dog · gradcam at layer4"),
         (of_sequence(), "12 targets · lrp of 12 steps"),
+        (of_others(4), "4 samples · gradcam at layer4"),
     ],
 )
 def test_a_page_is_called_by_what_was_explained_and_not_by_its_file(tmp_path, shown, title):

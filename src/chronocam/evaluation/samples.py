@@ -25,7 +25,7 @@ from chronocam.maps.arrays import to_numpy
 from chronocam.media.clips.find import find_clips
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.clips.read import Clip
-from chronocam.media.files import expanded, is_file, is_folder, is_pattern
+from chronocam.media.files import contents, expanded, is_file, is_folder, is_pattern
 from chronocam.media.images import as_mask, find_images, read_mask
 
 _MARKED: Final = 2**16
@@ -166,7 +166,7 @@ def _named(path: str | Path, preprocess: Any) -> Sequence[str | Path]:
 
 def masks_in(folder: str | Path) -> dict[str, Path]:
     """Return the files of a folder by their names without the suffix."""
-    return {one.stem: one for one in sorted(expanded(folder).iterdir()) if is_file(one)}
+    return {one.stem: one for one in contents(expanded(folder)) if is_file(one)}
 
 
 def _rows(

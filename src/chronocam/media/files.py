@@ -62,6 +62,14 @@ def is_folder(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def contents(folder: str | Path) -> list[Path]:
+    """Return what is in a folder, sorted. Raises MediaError where it cannot be listed."""
+    try:
+        return sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise MediaError(f"`{folder}` cannot be listed ({error.strerror}); check its permissions") from error
+
+
 def matches(pattern: str | Path) -> list[Path]:
     """Return what is there that matches a pattern such as `photos/*.jpg`, sorted."""
     paths = glob.iglob(str(pattern), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
@@ -82,7 +90,7 @@ def nothing_named(argument: str | Path, expected: str) -> MediaError:
 def absent(path: str | Path) -> str:
     """Return why a path is not that of a file, as the end of a sentence."""
     if is_folder(path):
-        return "is a folder"
+        return "is a folder" if os.access(path, os.R_OK) else "is a folder that may not be read"
     if re.match(r"[a-z][a-z0-9+]+:/", str(path), re.IGNORECASE):
         return "is an address, and nothing is fetched: save what is there to a file"
     if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for names that no file can have)

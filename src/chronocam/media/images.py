@@ -11,7 +11,16 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps
 
 from chronocam.errors import MediaError, first_line
-from chronocam.media.files import absent, expanded, is_file, is_folder, matches, nothing_named, replace_file
+from chronocam.media.files import (
+    absent,
+    contents,
+    expanded,
+    is_file,
+    is_folder,
+    matches,
+    nothing_named,
+    replace_file,
+)
 from chronocam.media.limits import check_picture
 
 _T = TypeVar("_T")
@@ -133,7 +142,7 @@ def find_images(args: str | Path | Sequence[str | Path]) -> list[Path]:
 def _expand(arg: Path) -> list[Path]:
     if is_file(arg):
         return [arg]
-    candidates = arg.iterdir() if is_folder(arg) else matches(arg)
+    candidates = contents(arg) if is_folder(arg) else matches(arg)
     if paths := sorted(path for path in candidates if _is_picture(path)):
         return paths
     if is_folder(arg):

@@ -20,9 +20,9 @@ from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from chronocam._repr import ShortRepr
-from chronocam.errors import ModelError, first_line, suggest
+from chronocam.errors import MediaError, ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
-from chronocam.media.files import expanded, is_file, is_folder
+from chronocam.media.files import contents, expanded, is_file, is_folder
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.kinds import FILES, TORCH, fault_of
 
@@ -232,9 +232,9 @@ def _weights_within(folder: Path) -> Path | None:
         return usual
     try:
         files = [
-            path for path in folder.iterdir() if path.suffix.lower() in (".safetensors", ".index", *TORCH)
+            path for path in contents(folder) if path.suffix.lower() in (".safetensors", ".index", *TORCH)
         ]
-    except OSError:
+    except MediaError:
         return None
     return files[0] if len(files) == 1 else None
 

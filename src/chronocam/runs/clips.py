@@ -15,7 +15,7 @@ from chronocam.errors import InputError
 from chronocam.maps.frames import merge_copies
 from chronocam.maps.regions import boxes
 from chronocam.media.clips.find import find_clips
-from chronocam.media.files import distinct
+from chronocam.media.files import distinct, is_file
 from chronocam.records import Box, ClipResult, Failure, MapEntry
 from chronocam.render.words import under
 from chronocam.runs.entries import attention_entry, map_entry
@@ -50,7 +50,7 @@ class ClipJob(MapJob):
 
     def read(self, path: Path) -> Clip:
         """Return the frames of the clip at `path` that the network takes."""
-        if path.is_file() and _is_picture(path):
+        if is_file(path) and _is_picture(path):
             todo = f"give a video or a folder of frames, of which {self.preprocess.frames} are taken"
             raise InputError(f"`{path}` is a picture, but `{self.loaded.spec}` takes clips; {todo}")
         return self.preprocess.read(path, self.start, self.end)

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from chronocam.errors import ChronocamError, InputError, MediaError
 from chronocam.media.clips.find import is_video
 from chronocam.media.clips.read import VIDEO_SUFFIXES
-from chronocam.media.files import expanded, is_file, is_folder, matches, nothing_named
+from chronocam.media.files import contents, expanded, is_file, is_folder, matches, nothing_named
 from chronocam.media.images import IMAGE_SUFFIXES
 from chronocam.records import Failure
 
@@ -90,7 +90,7 @@ def holds_arrays(arguments: Sequence[str]) -> bool:
 def holds_videos(arguments: Iterable[str]) -> bool:
     """Say whether an argument names a video file (a GIF may be a picture), or a folder with one in it."""
     paths = [expanded(argument) for argument in arguments]
-    inside = [file for path in paths for file in (path.iterdir() if is_folder(path) else [path])]
+    inside = [file for path in paths for file in (contents(path) if is_folder(path) else [path])]
     return any(is_video(file) and file.suffix.lower() != ".gif" for file in inside)
 
 
@@ -101,7 +101,7 @@ def _names_arrays(path: Path) -> bool:
 def _arrays_in(folder: Path) -> list[Path]:
     """Return the arrays in a folder; tables only where there are none, nor pictures that they may be of."""
     every: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in contents(folder):
         if is_file(path) and not path.name.startswith("."):
             every.setdefault(path.suffix.lower(), []).append(path)
     arrays, tables = (every.get(suffix, []) for suffix in (ARRAY_SUFFIX, TABLE_SUFFIX))

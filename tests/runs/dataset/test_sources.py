@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -245,6 +246,35 @@ def test_a_label_of_other_bytes_spoils_no_other_member(photos: Path) -> None:
         archive.add(photos / "a.png", "b.png")
     labels = [item.label for item in find_items([str(photos / "1.tar")], clips=False)]
     assert labels == [r"\xff3", ""]
+
+
+@pytest.fixture
+def shut(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder `b` of the photos, which may not be read; root may read what its mode forbids."""
+    folder, listed = photos / "b", {name: getattr(os, name) for name in ("listdir", "scandir")}
+    for name, real in listed.items():
+
+        def refused(path: Any = ".", real: Callable[[Any], Any] = real) -> Any:
+            if Path(os.fsdecode(path)) == folder:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, name, refused)
+    return folder
+
+
+def test_a_folder_that_may_not_be_read_has_a_row(shut: Path, photos: Path) -> None:
+    keys = [one.key for one in find_items([str(photos)], clips=False)]
+    assert keys == [str(photos / "a.png"), f"{shut}/"]
+    (photos / "a.png").unlink()
+    with pytest.raises(MediaError, match=r"b/` may not be read; check its permissions"):
+        find_items([str(photos)], clips=False)
+
+
+def test_a_folder_that_may_not_be_read_is_one_line_everywhere(shut: Path) -> None:
+    for door in (cc.media.find_images, cc.media.read_clip, cc.data.drives.find_drives):
+        with pytest.raises(MediaError, match=r"b` cannot be listed \(Permission denied\); check its"):
+            door(shut)
 
 
 def test_an_empty_name_is_not_the_current_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chronocam.errors import MediaError
 from chronocam.media.clips.read import VIDEO_SUFFIXES
-from chronocam.media.files import is_file, is_folder, matches, nothing_named
+from chronocam.media.files import contents, is_file, is_folder, matches, nothing_named
 from chronocam.media.images import find_images
 
 
@@ -27,7 +27,7 @@ def is_video(path: Path) -> bool:
 
 
 def _clips_in(folder: Path) -> list[Path]:
-    inside = sorted(folder.iterdir())
+    inside = contents(folder)
     # Videos win over frames: thumbnails often lie beside the videos that they belong to.
     if videos := [path for path in inside if is_video(path)]:
         return videos

@@ -18,7 +18,7 @@ from chronocam.media.drives.intrinsics import Intrinsics, check_intrinsics, resi
 from chronocam.media.drives.kitti import list_odometry, list_raw, odometry_camera, raw_camera
 from chronocam.media.drives.listing import DriveListing
 from chronocam.media.drives.record import Drive
-from chronocam.media.files import expanded, is_file, is_folder
+from chronocam.media.files import contents, expanded, is_file, is_folder
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 from chronocam.media.limits import check_clip, check_picture
 
@@ -110,7 +110,7 @@ def _find(folder: Path, visited: set[Path]) -> list[Path]:
     visited.add(folder.resolve())
     if odometry_camera(folder) or raw_camera(folder) or colour_folder(folder):
         return [folder]
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    inside = [path for path in contents(folder) if not path.name.startswith(".")]
     stills = IMAGE_SUFFIXES - VIDEO_SUFFIXES
     if sum(path.suffix.lower() in stills and is_file(path) for path in inside) > 1:
         return [folder]

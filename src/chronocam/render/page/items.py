@@ -57,8 +57,10 @@ def title_of(targets: Iterable[Iterable[TargetInfo]], how: str, name: str = "") 
     how: they were explained.
     name: of the only sample, where it has one.
     """
-    names = list(dict.fromkeys(str(info) for row in targets for info in row))
-    what = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} targets"
+    rows = [[str(info) for info in row] for row in targets]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    many = f"{len(rows)} samples" if len(rows) > 1 else f"{len(names)} targets"
+    what = ", ".join(names) if len(names) <= _NAMED else many
     return " · ".join(filter(None, (name, what, how)))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chronocam.errors import InputError, first_line
+from chronocam.media.files import is_file
 from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, need, text_of
 
 _INFO: Final = "dataset_info.json"
@@ -17,9 +18,8 @@ _INFO: Final = "dataset_info.json"
 def fits(argument: str) -> bool:
     """Say whether an argument is the folder of such a data set, or of one with several splits."""
     home = Path(absolute(argument))
-    return not is_url(argument) and any(
-        (home / name).is_file() for name in ("state.json", "dataset_dict.json")
-    )
+    names = ("state.json", "dataset_dict.json")
+    return not is_url(argument) and any(is_file(home / name) for name in names)
 
 
 def find(argument: str, clips: bool) -> Iterator[Item]:
@@ -28,14 +28,14 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     Raises InputError for folders that are not such a data set, and for one that has splits.
     """
     home = Path(absolute(argument))
-    if not (home / "state.json").is_file():
+    if not is_file(home / "state.json"):
         splits = ", ".join(sorted(f"`{argument}/{one.parent.name}`" for one in home.glob("*/state.json")))
         raise InputError(f"`{argument}` has splits; give one of {splits or 'them'}")
     try:
         state = json.loads((home / "state.json").read_text())
         files = [str(home / one["filename"]) for one in state["_data_files"]]
         tables = {file: _table(file) for file in files}
-        about = json.loads((home / _INFO).read_text()) if (home / _INFO).is_file() else {}
+        about = json.loads((home / _INFO).read_text()) if is_file(home / _INFO) else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = "expected a data set of Hugging Face saved to disk"
         raise InputError(f"cannot read `{argument}` ({first_line(error)}); {expected}") from error

@@ -54,13 +54,18 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
         # A file that was named is an input, whatever its name; if it cannot be read, its row says why.
         yield Item(text_of(url), "file", url)
         return
+    paths = list(paths)
+    closed = [] if is_url(url) else [path for path in paths if path.endswith("/")]  # may not be read
     visible = [path for path in paths if not is_hidden(path)]
     media = [path for path in visible if suffix_of(path) in suffixes(clips)]
-    yield from (Item(text_of(path), "file", path) for path in media)
+    items = [Item(text_of(path), "file", path) for path in media]
     if clips:
         beside = {dirname(path) for path in media}
         frames = {dirname(path) for path in visible if suffix_of(path) in PICTURES}
-        yield from (Item(text_of(folder), "folder", folder) for folder in frames - beside)
+        items += [Item(text_of(folder), "folder", folder) for folder in frames - beside]
+    if closed and not items:
+        raise MediaError(f"`{closed[0]}` may not be read; check its permissions")
+    yield from (*items, *(Item(text_of(path), "file", path) for path in closed))
 
 
 def fetch(item: Item, folder: Path) -> Path:
@@ -106,11 +111,16 @@ def _listed_remotely(url: str) -> tuple[bool, Iterable[str]]:
 
 
 def _walked(folder: str) -> Iterator[str]:
-    """Yield the files in a folder and its folders; a link to a folder around it is left out."""
+    """Yield the files in a folder and its folders, and those of them, with a slash, that may not be read.
+
+    A link to a folder around it is left out.
+    """
+    closed: list[OSError] = []
     around: dict[str, frozenset[str]] = {folder: frozenset([os.path.realpath(folder)])}
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=closed.append, followlinks=True):
         above = around.pop(parent)
         inside = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}  # noqa: PTH118
         folders[:] = [name for name, real in inside.items() if real not in above]
         around |= {os.path.join(parent, name): above | {inside[name]} for name in folders}  # noqa: PTH118
         yield from (os.path.join(parent, name) for name in names)  # noqa: PTH118 (a million paths)
+    yield from (f"{error.filename}/" for error in closed if isinstance(error, PermissionError))

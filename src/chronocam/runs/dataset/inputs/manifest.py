@@ -6,10 +6,10 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 from chronocam.errors import InputError, first_line
+from chronocam.media.files import is_folder
 from chronocam.runs.dataset.inputs.base import (
     Item,
     absolute,
@@ -37,7 +37,7 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
             yield Item(text_of(f"row {number} of {url}"), "file", "", label=label)
             continue
         there = path if is_url(path) or path.startswith("/") else f"{home}/{path}"
-        folder = clips and not is_url(there) and Path(there).is_dir()
+        folder = clips and not is_url(there) and is_folder(there)
         yield Item(text_of(there), "folder" if folder else "file", there, label=label)
 
 
