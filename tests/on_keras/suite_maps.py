@@ -61,6 +61,35 @@ def test_gradcam_is_the_formula_on_logits(head: list[Any]) -> None:
     assert np.asarray(explanation).shape == (3, 9, 7)
 
 
+@pytest.mark.parametrize("depth", [2, 30])
+def test_a_picture_may_be_small_for_its_network(depth: int) -> None:
+    x = image = keras.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, padding="same", activation="relu", name="last_of_many")(x)
+    x = L.Conv2D(4, 8, name="single")(x)
+    for _ in range(depth):
+        x = x + L.Conv2D(4, 1, activation="tanh")(x)
+    model = drawn(keras.Model(image, L.Dense(3)(L.Flatten()(x))))
+    assert cc.GradCAM(model).explain(samples((8, 8, 3)), 1).layer == "last_of_many"
+
+
+def test_steps_as_pictures_before_an_lstm_are_no_patches() -> None:
+    model = drawn(
+        keras.Sequential(
+            [
+                keras.Input((48, 3)),
+                L.Reshape((48, 3, 1)),
+                L.Conv2D(5, (5, 1), activation="relu"),
+                L.Conv2D(5, (5, 1), activation="relu", name="conv"),
+                L.Reshape((40, 15)),
+                L.LSTM(6),
+                L.Dense(3),
+            ]
+        )
+    )
+    explanation = cc.GradCAM(model).explain(samples((48, 3)), 1)
+    assert (explanation.layer, explanation.maps.shape[2:]) == ("conv", (40, 3))
+
+
 def test_pictures_without_channels_have_their_rows_and_columns() -> None:
     conv, head = L.Conv2D(4, 3, activation="relu", name="conv"), L.Dense(5)
     layers = [keras.Input((9, 7)), L.Reshape((9, 7, 1)), conv, L.GlobalAveragePooling2D(), head]

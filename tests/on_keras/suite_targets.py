@@ -104,6 +104,25 @@ def test_features_before_logits_are_refused_and_a_loss_gets_all() -> None:
     np.testing.assert_allclose(found.scores[:, 0], -(logits**2).mean(1), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        (keras.losses.BinaryCrossentropy(from_logits=True), np.array([[0.9, 0.2, 0.4]] * 3, np.float32)),
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), np.array([2, 0, 1])),
+        (keras.losses.poisson, np.array([[1, 2, 3]] * 3, np.float32)),
+        (lambda y_true, y_pred: keras.ops.mean(y_true * y_pred**2), np.ones((3, 3), np.float32)),
+    ],
+)
+def test_losses_get_what_is_true_first_where_they_say_so(loss: Any, y: np.ndarray) -> None:
+    keras.utils.set_random_seed(3)
+    inputs, x = features()
+    net = keras.Model(inputs, L.Dense(3, bias_initializer="ones")(x))
+    expected = [-loss(y[i : i + 1], net(X[i : i + 1])) for i in range(3)]
+    expected = [np.mean(keras.ops.convert_to_numpy(one)) for one in expected]
+    scores = cc.GradCAM(net).explain(X, cc.targets.NegativeLoss(loss, y)).scores[:, 0]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
 def test_squeezed_outputs_and_rows_that_are_no_samples() -> None:
     inputs, x = features()
     net = keras.Model(inputs, keras.ops.squeeze(L.Dense(1)(x), -1))

@@ -182,6 +182,8 @@ def patches(
             cells = slices * prod(grid)
             prefix = tokens - cells
             # Fewer tokens precede the cells than there are: 8 channels are not 4 tokens and a grid of 2 × 2.
-            if 0 <= prefix <= min(MOST_PREFIX_TOKENS, cells - 1) and is_grid(grid, input_grid):
+            # Where patches do not tile the input, a long prefix is rather a part of something else.
+            most = min(MOST_PREFIX_TOKENS, cells // 4 if ragged else cells - 1)
+            if 0 <= prefix <= most and is_grid(grid, input_grid):
                 fits.append((ragged + prefix, grid, prefix))
     return min(fits, default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from numbers import Number
 from typing import Any, Final, SupportsIndex
 
@@ -127,7 +128,8 @@ class NegativeLoss(Target):
     """The negative loss against `y`: what makes the output right. `y` holds one row per sample of the call.
 
     `loss(outputs, y)` is called for one sample at a time, with its batch axis, and what it returns is
-    averaged. It gets what the model returned: the one array, or the scores among several; all of them, as
+    averaged. A loss whose first argument is `y_true`, as of those of Keras, is called as `loss(y, outputs)`.
+    It gets what the model returned: the one array, or the scores among several; all of them, as
     they were returned, where nothing says which hold the scores, or the loss cannot take the scores alone.
 
     Example:
@@ -169,14 +171,18 @@ class NegativeLoss(Target):
         alone = hasattr(outputs.raw, "shape")
         if predicted is not None:
             try:
-                return self.loss(predicted[i : i + 1], y)
+                return self._compared(predicted[i : i + 1], y)
             except _MISFITS as error:
                 if alone:
                     raise self._refusal(error) from error
         try:
-            return self.loss(sample_of(outputs.raw, i, outputs.batch), y)
+            return self._compared(sample_of(outputs.raw, i, outputs.batch), y)
         except _MISFITS as error:
             raise self._refusal(error) from error
+
+    def _compared(self, predicted: Any, y: Array) -> Array:
+        """Return the loss of outputs, its arguments in the order in which it names them."""
+        return self.loss(y, predicted) if _takes_truth_first(self.loss) else self.loss(predicted, y)
 
     def _refusal(self, error: Exception) -> Exception:
         """Return what to do where the loss does not take the outputs; a full device is no such thing."""
@@ -191,6 +197,14 @@ class NegativeLoss(Target):
 
 _MISFITS: Final = (TypeError, IndexError, KeyError, AttributeError, ValueError, RuntimeError)
 """What losses raise on outputs that they do not take."""
+
+
+def _takes_truth_first(loss: Callable[..., Any]) -> bool:
+    """Say whether a loss takes `(y_true, y_pred)`, as Keras' do, and not `(outputs, y)` as PyTorch's."""
+    try:
+        return next(iter(signature(loss).parameters), None) == "y_true"
+    except (TypeError, ValueError):  # of built-in functions that say nothing
+        return False
 
 
 def _as_rows(y: Any) -> Any:

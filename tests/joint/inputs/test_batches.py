@@ -336,10 +336,20 @@ class Ragged:
 
     shape, dtype = (2, None), "float32"
 
+    def to_tensor(self) -> None:
+        """Fill the rows up."""
 
-def test_rows_of_several_lengths_are_no_array() -> None:
-    with pytest.raises(InputError, match=r"inputs are a Ragged; give inputs.to_tensor\(\)"):
-        cc.GradCAM(seeded(Net)).explain(Ragged(), 0)
+
+class Variable:
+    """As of TensorFlow: it has a shape and a type, and no axes."""
+
+    shape, dtype = (2, 3, 8, 8), "float32"
+
+
+@pytest.mark.parametrize(("kind", "way"), [(Ragged, "to_tensor"), (Variable, "numpy")])
+def test_what_has_no_axes_is_no_array(kind: type, way: str) -> None:
+    with pytest.raises(InputError, match=rf"inputs are a {kind.__name__}; give inputs.{way}\(\)"):
+        cc.GradCAM(seeded(Net)).explain(kind(), 0)
 
 
 class Foreign:

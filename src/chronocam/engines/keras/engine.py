@@ -327,7 +327,10 @@ class KerasEngine(Speechless, UnknownGeometry):
         call: Call | None,
         reads: Sequence[str],
     ) -> list[LayerCall]:
-        """Return the calls with outputs and gradients, where the score depends on the last of them."""
+        """Return the calls with outputs and gradients, where the score depends on the last of them.
+
+        On the last that have places: a picture that is small for its network has one cell in the last stage.
+        """
         paths = list(dict.fromkeys(call.path for call in reversed(calls) if call.changes))
         connected: list[LayerCall] | None = None
         for start in range(0, len(paths), _AT_ONCE):
@@ -335,7 +338,9 @@ class KerasEngine(Speechless, UnknownGeometry):
             recording = self.record(inputs, score, Request(some, gradients=some, call=call, reads=reads))
             if recording.gradients and connected is None:  # if only where the score is flat
                 connected = _with_gradients(calls, recording)
-            if any(to_numpy(g).any() for each in recording.gradients.values() for g in each):
+            if any(
+                _has_places(g) and to_numpy(g).any() for each in recording.gradients.values() for g in each
+            ):
                 return _with_gradients(calls, recording)
         return connected or list(calls)
 
@@ -520,6 +525,11 @@ class KerasEngine(Speechless, UnknownGeometry):
         program = Program(self.model, self._nodes, ())
         self.backend.once(run, program, inputs)
         return calls[-1] if calls else None
+
+
+def _has_places(gradient: Array) -> bool:
+    """Say whether a gradient `(target, batch, …)` has an axis beside one of channels."""
+    return sum(n > 1 for n in gradient.shape[2:]) > 1
 
 
 def _numbered(calls: Sequence[LayerCall]) -> Iterator[tuple[int, LayerCall]]:

@@ -105,7 +105,8 @@ def main_array(inputs: Inputs, which: int | None = None) -> Array:
                 f"inputs hold a {type(array).__name__}; expected an array, as its to_numpy() gives"
             )
         if not hasattr(array, "ndim"):
-            raise InputError(f"inputs are a {type(array).__name__}; give inputs.to_tensor()")
+            way = "to_tensor" if hasattr(array, "to_tensor") else "numpy"
+            raise InputError(f"inputs are a {type(array).__name__}; give inputs.{way}()")
         if "sparse" in str(getattr(array, "layout", "")):
             raise InputError("inputs are sparse; give inputs.to_dense()")
     if len(arrays) == 1:
