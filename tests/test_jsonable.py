@@ -73,6 +73,7 @@ def test_missing_entries_have_the_value_that_the_field_names_and_unknown_ones_ar
             "entry 0 of `values` of `inner` of the file is 'x'; expected a number",
         ),
         ({"pairs": [[1]]}, "entry 0 of `pairs` of the file is [1]; expected a list of 2"),
+        ({"terms": [1]}, "`terms` of the file is [1]; expected an object"),
         ({"terms": {"input": 1}}, "`input` of `terms` of the file is 1; expected a list"),
     ],
 )

@@ -232,3 +232,10 @@ def test_a_text_with_as_many_tokens_as_the_picture_is_refused() -> None:
         cc.AttentionRelevance(matcher(), "text_encoder.encoder.layer.1", on="input_ids").explain(
             given, lambda out: out.itm_score[:, 1]
         )
+
+
+def test_a_map_over_words_is_laid_on_no_picture() -> None:
+    inputs = pictures([1, 0, 0])
+    explanation = cc.LeGrad(Pair(), on="text").explain(inputs, RED)
+    with pytest.raises(InputError, match="a map over words has no places to be laid on"):
+        explanation.overlay(inputs)

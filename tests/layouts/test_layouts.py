@@ -470,3 +470,41 @@ def test_what_a_layout_takes_is_put_back_where_it_was(layout, shapes, framework)
 def test_a_layout_that_makes_new_values_cannot_be_undone() -> None:
     with pytest.raises(LayoutError, match="put back"):
         inverse(lambda x: x / 2, [np.ones((1, 2, 3, 3))])
+
+
+FIRST = cc.layouts.ChannelsFirst()
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "message"),
+    [
+        (cc.layouts.Folded(3, FIRST), (7, 2, 4, 4), "returns 7 rows, which do not make clips of 3 frames"),
+        (cc.layouts.PatchRows((2, 3), FIRST), (7, 2, 4, 4), "7 rows, which do not make pictures of 2 × 3"),
+        (
+            cc.layouts.PatchRows((2, 3), FIRST, before=1),
+            (6, 2, 4, 4),
+            "do not make pictures of 2 × 3 patches and 1 more",
+        ),
+        (cc.layouts.TokenRows((2, 2)), (7, 8), r"returns \(7, 8\); expected rows of pictures of \(2, 2\)"),
+    ],
+)
+def test_rows_that_make_no_whole_inputs_are_refused(layout: Any, shape: Any, message: str) -> None:
+    with pytest.raises(LayoutError, match=message):
+        layout(np.zeros(shape))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_calls_that_are_not_as_many_for_each_frame_are_refused(count: int) -> None:
+    calls = [np.zeros((1, 2, 4, 4))] * count
+    with pytest.raises(LayoutError, match=f"called {count} times, which does not fit 3 frames"):
+        cc.layouts.Stepped(3, FIRST).gather(calls)
+
+
+def test_what_a_layout_must_define_is_named() -> None:
+    class Bare(cc.layouts.Layout):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Bare must define __call__\(array\)"):
+        Bare()(np.zeros((1, 2, 4, 4)))
+    with pytest.raises(NotImplementedError, match=r"Bare must define match\(site\)"):
+        Bare.match(Site("layer", (1, 2, 4, 4), 1, (8, 8), 1))

@@ -118,7 +118,7 @@ def test_noise_does_not_change_the_class_that_is_explained() -> None:
 )
 def test_integrated_gradients_are_complete(baselines: Any) -> None:
     model, x = Net(), 3 * features()
-    found = IntegratedGradients(model, baselines=baselines, steps=200).explain(
+    found = IntegratedGradients(model, baselines=baselines, steps=40).explain(
         x, [EveryStep(1), MajorityVote()]
     )
     assert np.abs(found.ledger["gap"]).max() < 1e-6
@@ -135,7 +135,7 @@ def test_integrated_gradients_are_complete(baselines: Any) -> None:
 def test_integrated_gradients_are_a_riemann_sum_in_the_limit() -> None:
     model, x = Net(), features(1)
     found = IntegratedGradients(model, steps=60).explain(x, EveryStep(1)).relevance
-    alphas = (np.arange(400) + 0.5) / 400
+    alphas = (np.arange(100) + 0.5) / 100
     expected = np.mean([autograd(model, a * x) for a in alphas], axis=0) * x[:, None]
     assert np.allclose(found, expected, atol=1e-6)
 

@@ -12,6 +12,7 @@ from chronocam.explanation import load
 from chronocam.models.cnn_lstm import CNNLSTM
 from chronocam.sequence import LRP, SequenceExplanation
 from chronocam.sequence import frames as module
+from chronocam.sequence.torch.frames import clip_features
 from chronocam.targets import EveryStep
 from chronocam.types import TargetInfo
 
@@ -292,3 +293,19 @@ def test_refusals_say_what_to_do() -> None:
         with pytest.raises(kind, match=words) as caught:
             one.to_frames(eye, frames, **options)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (1, 2, 3, 4)])
+def test_frame_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    class Odd(nn.Module):
+        def features(self, clips: Tensor) -> Tensor:
+            return torch.zeros(shape)
+
+        def from_features(self, features: Tensor) -> Tensor:
+            return features
+
+    message = r"`features` of \(1, 3, 2, 8, 8\) gives \(.*\); expected \(batch, time, feature\)"
+    with pytest.raises(ModelError, match=message):
+        clip_features(Odd(), torch.zeros(1, 3, 2, 8, 8))
+    with pytest.raises(ModelError, match="a Linear has no `features` and `from_features`, such as CNNLSTM"):
+        clip_features(nn.Linear(2, 2), torch.zeros(1, 3, 2, 8, 8))
