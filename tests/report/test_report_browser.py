@@ -776,6 +776,8 @@ def test_the_curve_of_a_signal_stands_under_its_picture(browser, tmp_path):
             return [area.left - picture.left, area.right - picture.right];
         })()""")
         assert np.abs(ends).max() <= 2
+        said = "beat: the evidence is strongest at samples 77 to 89 (41 %)."
+        assert view.locator("#sentence").inner_text() == said
 
 
 def test_a_volume_has_a_slider_over_its_slices_and_stands_still(browser, tmp_path):

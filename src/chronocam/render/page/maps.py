@@ -257,7 +257,10 @@ def _along(values: Float[np.ndarray, " cell"], sample: SampleMaps) -> str:
     centers = None if sample.centers is None else sample.centers[-1]
     shares = frame_importance(values[:, None, None])
     moment = when(shares, frame_spans(len(values), sample.input_size[-1], centers), None, "sample")
-    return f"the evidence lies along the signal, {moment}" if moment else "the map has no positive value"
+    if not moment:
+        return "the map has no positive value"
+    place = moment.removeprefix("most of it")
+    return f"the evidence is {moment}" if place == moment else f"most of the evidence lies{place}"
 
 
 def _attention(attention: Attention, k: int, stills: Stills) -> AttentionCurves | None:
