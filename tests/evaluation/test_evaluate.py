@@ -252,6 +252,13 @@ def test_one_module_alone_is_random_where_that_is_asked_for(model):
     assert values[0] != pytest.approx(values[1], abs=1e-3)
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e9])
+def test_agreement_does_not_hang_on_the_size_of_values(model, size):
+    values = np.random.default_rng(0).random((len(X), 4, 4)) * size
+    result = cc.evaluate(model, X, 1, methods={"gradcam": "gradcam", "mine": values}, measures=["complexity"])
+    assert result.agreement[1, 1] == pytest.approx(1)
+
+
 def test_agreement_is_how_alike_the_maps_are(model):
     result = cc.evaluate(model, X, 1, methods=["gradcam", "hirescam", "saliency"], measures=["complexity"])
     assert result.agreement.shape == (7, 7)

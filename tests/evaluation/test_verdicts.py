@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from chronocam.evaluation import Deletion, Energy, Evaluation, Gain, Pointing
+from chronocam.evaluation import Complexity, Deletion, Energy, Evaluation, Gain, Pointing
 from chronocam.evaluation.panel import Row
 
 GRADCAM, OTHER, RANDOM = Row("gradcam", "top"), Row("layercam", "top"), Row("random", control=True)
@@ -33,7 +33,7 @@ def test_where_there_is_none_it_says_how_many_samples_would_decide():
     assert said.startswith("layercam and gradcam cannot be told apart in energy inside")
     assert "more would decide a difference of 0.05" in said  # a tenth of gradcam's 0.5
     (said,) = judged(0.0, spread=0.02, count=60).verdicts
-    assert said.endswith("one of 0.05 would have been seen.")
+    assert said.endswith("one of 0.05 would very likely have been seen.")
 
 
 def test_equal_maps_are_said_to_be_equal():
@@ -50,6 +50,16 @@ def test_what_is_not_above_a_control_is_named():
     assert judged(0.0, rows=rows, above=0.0).verdicts[-1] == (
         "gradcam and layercam are not shown to be above a random map in energy inside."
     )
+
+
+def test_the_shape_of_a_control_is_no_verdict_on_a_map():
+    result = judged(0.0, rows=(GRADCAM, OTHER, RANDOM))
+    for sample in result.samples:
+        for row, of in sample["values"].items():
+            of["complexity"] = 0.1 if row == RANDOM else of["energy"]
+    said = Evaluation(result.rows, (Energy(), Complexity()), result.samples).verdicts
+    assert said[-1] == "Every method is above a random map in every measure."
+    assert any("cannot be told apart in complexity" in text for text in said)
 
 
 def test_few_samples_give_no_verdict():

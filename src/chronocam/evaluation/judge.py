@@ -364,6 +364,8 @@ def _sized(values: np.ndarray, grid: tuple[int, ...], row: Row) -> np.ndarray:
 
 
 def _small(values: np.ndarray, most: int = 16) -> np.ndarray:
-    """Return a map for a small picture."""
+    """Return a map for a small picture, scaled by its largest magnitude."""
     size = [min(n, most) for n in values.shape]
-    return np.asarray(resample(values[None, None], size, "linear"))[0, 0].astype(np.float16)
+    small = np.asarray(resample(values[None, None], size, "linear"))[0, 0]
+    # Half precision holds neither the gradients of random weights nor large scores.
+    return (small / (np.abs(small).max() or 1)).astype(np.float16)

@@ -82,6 +82,7 @@ def _measure(result: Evaluation, measure: Measure) -> dict[str, Any]:
                 "mean": number(lines[row].interval.mean),
                 "low": number(lines[row].interval.low),
                 "high": number(lines[row].interval.high),
+                "interval": str(lines[row].interval),
                 "count": lines[row].interval.count,
                 "difference": None if lines[row].difference is None else str(lines[row].difference),
                 "p": number(lines[row].p, 2),

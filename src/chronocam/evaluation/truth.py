@@ -16,8 +16,8 @@ Region: TypeAlias = tuple[float, float, float, float]
 
 
 _EXPECTED: Final = (
-    "expected a mask of truth values (of clips also of frames), boxes [(x0, y0, x1, y1), …] or "
-    "points [(x, y), …]"
+    "expected a mask of truth values, boxes [(x0, y0, x1, y1), …] or points [(x, y), …]; of clips also "
+    "a truth value for each frame"
 )
 
 _ROUNDING: Final = 0.5

@@ -82,7 +82,8 @@ def _beside(result: Evaluation, one: Comparison, called: dict[Row, str]) -> str:
     count = _counted(one.difference.count, "sample")
     apart = max(abs(one.difference.low), abs(one.difference.high))
     if apart <= _ROUNDING * abs(_number(result, one.against, one.measure)):
-        return f"{a} and {b} are equal in {what} on every one of {count}."
+        alike = "the one sample" if one.difference.count == 1 else f"every one of {count}"
+        return f"{a} and {b} are equal in {what} on {alike}."
     if told_apart(one):
         verb = "beats" if is_better(one) else "loses to"
         sense = ", where less is better" if one.measure.better == "low" else ""
@@ -121,7 +122,7 @@ def _more(result: Evaluation, one: Comparison) -> str:
     # Holm's correction begins with α over the number of comparisons.
     needed = samples_needed(spread, matters, 1 - LEVEL / len(result.comparisons))
     if needed <= n:
-        return f"; one of {matters:g} would have been seen"
+        return f"; one of {matters:g} would very likely have been seen"
     more = f"{needed - n}" if needed - n <= _MOST else f"over {_MOST:,}"
     return f"; {more} more would decide a difference of {matters:g}"
 
@@ -151,7 +152,7 @@ def _below_controls(result: Evaluation, called: dict[Row, str]) -> list[str]:
     failing: dict[tuple[Row, Row, str], list[Measure]] = {}
     tested: set[Row] = set()
     for one in result.comparisons:
-        if not one.against.control or one.measure.better is None:
+        if not one.against.control or one.measure.better is None or one.measure.shape:
             continue
         tested.add(one.against)
         if not (told_apart(one) and is_better(one)):

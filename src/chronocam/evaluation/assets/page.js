@@ -65,7 +65,7 @@ function forest(measure) {
   if (first) svg.append(svgElement("line", { class: "reference", x1: x(first.mean), x2: x(first.mean), y1: top, y2: height }));
   measure.lines.forEach((line, k) => {
     const y = top + step * (k + 0.5);
-    const said = `${numeral(line.mean)} [${numeral(line.low)}, ${numeral(line.high)}]`;
+    const said = line.interval;
     svg.append(svgElement("g", { class: data.rows[line.row].control ? "control" : "" },
       svgElement("title", {}, `${data.rows[line.row].name}: ${said}, ${line.count} samples${line.difference ? `; to ${data.rows[0].name}: ${line.difference}, p = ${numeral(line.p)}` : ""}`),
       svgElement("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, shortened(data.rows[line.row].name, narrow ? 15 : 28)),
@@ -170,7 +170,8 @@ function table() {
   const head = element("tr", {}, ...["Measure", "Method", "mean", "95 % interval", "to the first", "p", "samples", "forward passes"].map((textContent) => element("th", { textContent })));
   const lines = data.measures.flatMap((measure) => measure.lines.map((line) => {
     const row = data.rows[line.row];
-    const cells = [measure.title, row.name, numeral(line.mean), `[${numeral(line.low)}, ${numeral(line.high)}]`, line.difference ?? "–", numeral(line.p), line.count, numeral(row.cost)];
+    const [mean, ends] = line.interval.split(" [");
+    const cells = [measure.title, row.name, mean, ends ? `[${ends}` : "–", line.difference ?? "–", numeral(line.p), line.count, numeral(row.cost)];
     return element("tr", { className: row.control ? "control" : "" }, ...cells.map((textContent) => element("td", { textContent })));
   }));
   byId("numbers").replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));

@@ -48,6 +48,8 @@ class Measure:
     """Between which its values lie, whatever the model; no interval goes beyond."""
     hits: ClassVar[bool] = False
     """Whether its values say of a sample that it is right, 1, or wrong, 0."""
+    shape: ClassVar[bool] = False
+    """Whether it is of the map's own shape: then a control may well be better, and no map is wrong for it."""
     controls: ClassVar[bool] = True
     """Whether maps that come of no method can be judged by it."""
 

@@ -27,6 +27,7 @@ class Complexity(Measure):
 
     name: ClassVar[str] = "complexity"
     title: ClassVar[str] = "complexity"
+    shape: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     better: ClassVar[str | None] = "low"
 
@@ -46,6 +47,7 @@ class Sparseness(Measure):
 
     name: ClassVar[str] = "sparseness"
     title: ClassVar[str] = "sparseness"
+    shape: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def of(self, case: Case, values: np.ndarray) -> float:
