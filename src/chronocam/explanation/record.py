@@ -14,6 +14,7 @@ from chronocam._repr import count
 from chronocam.errors import InputError, MediaError, printable
 from chronocam.explanation.drawing import drawing_of, strip
 from chronocam.explanation.file import SOUGHT, read, write
+from chronocam.explanation.late import late_fields
 from chronocam.explanation.parts import Pick, part_of
 from chronocam.maps.arrays import Origin
 from chronocam.maps.attention import Attention
@@ -40,6 +41,7 @@ PAGE = ".html"
 _FEW = 4  # samples of a picture in a notebook
 
 
+@late_fields("findings", "confidences", "copies")
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Maps of a batch, with what they explain.

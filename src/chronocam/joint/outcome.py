@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from chronocam.explanation import COPIES, Explanation
+from chronocam.explanation import COPIES, Explanation, late
 from chronocam.joint.inputs.batches import Batch
 from chronocam.joint.layers.default_layer import Chosen
 from chronocam.joint.layers.several import Place
 from chronocam.joint.look.copies import copies_of
 from chronocam.joint.look.look import Look
-from chronocam.joint.passes.diagnose import diagnose, first_order
+from chronocam.joint.passes.diagnose import diagnose, first_order, sums_of
 from chronocam.joint.passes.levels import Known, tiled
 from chronocam.joint.passes.mean_of_views import maps_of
 from chronocam.joint.passes.record import Recorded
@@ -77,9 +78,10 @@ def explanation_of(seen: Seen, join: Join) -> Explanation:
     scores, missing = scores.astype(np.float32), missing_in(infos)
     on_host = _without(positive.astype(np.float32), missing)
     name, start = "+".join(seen.layers), seen.batch.rows.start
-    of_maps = diagnose(whole, positive, scores, infos, name, start, *moves)
-    # A text is complete by itself, and faster to compare than all of a finding.
-    said = {finding.text: finding for finding in [*_remarks(seen), *of_maps, *_of_grids(seen)]}
+    # Whoever explains many classes seldom reads what is said of each: it is worded when somebody asks. What
+    # is asked of the maps, which the user may write into, is found out now.
+    wrong = partial(diagnose, sums_of(whole, positive), scores.copy(), infos, name, start, *moves)
+    remarks, of_grids = tuple(_remarks(seen)), _of_grids(seen)
     centers = _centers(seen, tuple(raw.shape[2:]))
     return Explanation(
         on_host,
@@ -92,8 +94,8 @@ def explanation_of(seen: Seen, join: Join) -> Explanation:
         windows=_windows(seen, raw.ndim - 2),
         frame_spans=_spans(look, kept, centers),
         attention=frame_attention(recording, seen.columns),
-        findings=tuple(said.values()),
-        confidences=confidences(seen.recorded.columns, infos),
+        findings=late(lambda: _distinct([*remarks, *wrong(), *of_grids])),
+        confidences=late(partial(confidences, seen.recorded.columns, infos)),
         preprocess=method.preprocess,
         copies=copies_of(look, method.preprocess) if start < COPIES else None,
         on=look.number,
@@ -169,6 +171,12 @@ def _spans(
     if look.clips is None or maps.ndim != 5:
         return None
     return frame_spans(maps.shape[2], look.grid[0], None if centers is None else centers[0])
+
+
+def _distinct(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return findings of which each says something else."""
+    # A text is complete by itself, and faster to compare than all of a finding.
+    return tuple({finding.text: finding for finding in findings}.values())
 
 
 def _remarks(seen: Seen) -> Iterator[Finding]:

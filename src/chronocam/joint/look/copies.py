@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.explanation import COPIES
+from chronocam.explanation import COPIES, late
 from chronocam.joint.look.look import Look
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.types import Array
 
 SIDE: Final = 256  # pixels
 CHANNELS: Final = 12  # of a signal, which are drawn as lines
 _VALUES: Final = 3_000_000  # of all copies together, unless one sample has more
+_KEPT: Final = 250_000  # values that are kept as they are until somebody asks for the copies
 
 
 def copies_of(look: Look, preprocess: Any) -> np.ndarray | None:
@@ -42,14 +42,17 @@ def copies_of(look: Look, preprocess: Any) -> np.ndarray | None:
         array = array[..., ::down, ::across, :]
     several = max(_VALUES // max(math.prod(array.shape[1:]), 1), 1)
     array = array[: min(several, COPIES)]
-    return to_numpy(array).astype(np.float32) if rank == 1 else _pictures(array, preprocess)
-
-
-def _pictures(array: Array, preprocess: Any) -> np.ndarray:
-    """Return values as bytes, as they were before the preprocessing where it is known."""
-    if str(array.dtype).endswith("uint8"):
-        return to_numpy(array)
+    if rank == 1 or str(array.dtype).endswith("uint8"):
+        return to_numpy(array).astype(np.float32 if rank == 1 else np.uint8)
     values = to_numpy(widen(array))
+    if values.size > _KEPT:
+        return _pictures(values, preprocess)
+    # The user may write into the inputs again.
+    return late(partial(_pictures, values.copy("K"), preprocess))
+
+
+def _pictures(values: np.ndarray, preprocess: Any) -> np.ndarray:
+    """Return values as bytes, as they were before the preprocessing where it is known."""
     recipe = preprocess.frame if isinstance(preprocess, ClipPreprocess) else preprocess
     known = isinstance(recipe, Preprocess) and len(recipe.mean) == values.shape[-1]
     of_sample = partial(_clipped, recipe.pixels) if known else _stretched

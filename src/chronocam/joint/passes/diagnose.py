@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,9 +37,30 @@ ROUNDING: Final = 3e-6
 """Of what the places of a layer move the score by, the share in a map that is left where they cancel."""
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What maps come to over their grids, `(sample, target)`: all that is asked of them to see what is wrong.
+
+    total: Σ|map|. finite: whether all values are. shown: whether any value is left of what is kept.
+    """
+
+    total: np.ndarray
+    finite: np.ndarray
+    shown: np.ndarray
+
+
+def sums_of(raw: np.ndarray, kept: np.ndarray) -> Sums:
+    """Return the sums of maps. kept: without the signs that are dropped."""
+    grid = tuple(range(2, kept.ndim))
+    total = np.abs(raw).sum(axis=grid)
+    finite = np.isfinite(total)
+    if not finite.all():  # of the map, or as large a sum
+        finite = np.isfinite(raw).all(axis=grid)
+    return Sums(total, finite, np.any(kept, axis=grid))
+
+
 def diagnose(
-    raw: np.ndarray,
-    kept: np.ndarray,
+    sums: Sums,
     scores: np.ndarray,
     infos: Sequence[Sequence[TargetInfo]],
     layer: str,
@@ -50,25 +72,20 @@ def diagnose(
     start: the number of the first sample in its call.
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
-    grid = tuple(range(2, kept.ndim))
-    missing = missing_in(infos)
-    total = np.abs(raw).sum(axis=grid)
-    finite = np.isfinite(total)
-    if not finite.all():  # of the map, or as large a sum
-        finite = np.isfinite(raw).all(axis=grid)
+    missing, total = missing_in(infos), sums.total
     for i, k in np.argwhere(missing).tolist() if missing.any() else ():
         if infos[i][k].name != NO_FURTHER:
             yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][k]}, so no map")
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
     # no weighted sums, and a gradient of rounding errors makes any map.
     wrong = {
-        "not finite": ~(np.isfinite(scores) & finite),
+        "not finite": ~(np.isfinite(scores) & sums.finite),
         "zero map": total == 0,
         "small gradient": np.zeros_like(scores, bool)
         if moved is None
         else moved < NEGLIGIBLE * np.abs(scores),
         "cancelled": np.zeros_like(scores, bool) if moved is None else total < ROUNDING * moved,
-        "negative evidence": ~kept.any(axis=grid),
+        "negative evidence": ~sums.shown,
     }
     if not np.array(list(wrong.values())).any():
         return

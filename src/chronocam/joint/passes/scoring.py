@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,20 @@ class Columns:
     slices: of each method's target. infos: what each column explains, per sample.
     logits: what classes are chosen by, free of any graph; None where no target has read them, or for dense
         outputs by which no target chooses.
-    probabilities: of each class, `(batch, class)`; None where the model gives none.
+    shares: returns the `probabilities`.
     notes: what is to be said of the outputs and of how targets were understood.
     """
 
     slices: tuple[slice, ...]
     infos: tuple[tuple[TargetInfo, ...], ...]
     logits: np.ndarray | None
-    probabilities: np.ndarray | None = None
+    shares: Callable[[], np.ndarray | None] = lambda: None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def probabilities(self) -> np.ndarray | None:
+        """The probability of each class, `(batch, class)`; None where the model gives none."""
+        return self.shares()
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Scoring:
             tuple([slices[id(target)] for target in self.targets]),
             scored.infos,
             logits,
-            _probabilities(outputs, logits),
+            _shares(outputs, logits),
             (*_of_several(outputs), *scored.notes),
         )
 
@@ -242,27 +247,34 @@ def _shifted(x: Array, picture: tuple[int, ...], channels_last: bool) -> Array:
     return x
 
 
-def _probabilities(outputs: Outputs, logits: np.ndarray | None) -> np.ndarray | None:
-    """Return the probability of each class, `(batch, class)`; None without any, or where no logits were read.
+def _shares(outputs: Outputs, logits: np.ndarray | None) -> Callable[[], np.ndarray | None]:
+    """Return what returns the probability of each class, `(batch, class)`.
+
+    Nothing later changes it: the logits are copied, since a model may write into its outputs again.
+    """
+    if logits is None or not is_row(logits.shape):
+        return lambda: None
+    y = logits.astype(np.float64).reshape(len(logits), -1)
+    return partial(_probabilities, y, outputs.gate, is_one_logit(y.shape[1], outputs))
+
+
+def _probabilities(y: np.ndarray, gate: str | None, of_both_sides: bool) -> np.ndarray | None:
+    """Return the probability of each class, `(batch, class)`, of rows of logits; None without any.
 
     After a sigmoid that is its value, and after a softmax too. Plain logits are taken for those of a softmax,
     a single one for that of a sigmoid; outputs that are probabilities already are what they are.
     """
-    if logits is None or not is_row(logits.shape):
-        return None
-    y = logits.astype(np.float64).reshape(len(logits), -1)
-    if outputs.gate == "sigmoid" or y.shape[1] == 1:
+    if gate == "sigmoid" or y.shape[1] == 1:
         p = 1 / (1 + np.exp(-np.clip(y, -700, 700)))
-        return np.concatenate([1 - p, p], axis=1) if is_one_logit(y.shape[1], outputs) else p
-    if outputs.gate is None and (not y.size or y.min() >= 0):
+        return np.concatenate([1 - p, p], axis=1) if of_both_sides else p
+    if gate is None and (not y.size or y.min() >= 0):
         sums = y.sum(axis=1)
         whole = 100 if y.size and sums.max() > 2 else 1  # shares of the whole, as they are or in percent
         if np.allclose(sums, whole, rtol=2e-2):
             return y / whole
         if not y.size or y.max() <= 1:
             return None
-    y -= y.max(axis=1, keepdims=True)
-    np.exp(y, out=y)
+    y = np.exp(y - y.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return y
 
