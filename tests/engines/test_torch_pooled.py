@@ -263,6 +263,27 @@ def test_what_was_proven_to_follow_a_layer_needs_no_graph_again(
     assert len(seen) == 1
 
 
+def test_what_writes_into_the_layers_output_now_and_then_is_seen() -> None:
+    def head(net: Net, a: Tensor) -> Tensor:
+        return net.linear(gap(a.relu_() if a.mean() > 1 else a))
+
+    def expected(net: Net, x: Tensor) -> Any:
+        a = net.layer(x).detach().requires_grad_()
+        (gradients,) = torch.autograd.grad(head(net, a.clone())[:, 3].sum(), a)
+        return (gradients.mean((2, 3), keepdim=True) * a).sum(1).detach()
+
+    net, x = Net(head).eval(), torch.rand(2, 3, 5, 5)
+    method = cc.GradCAM(net, "layer", signed=True)
+    net.layer.bias.data[0] -= 3
+    net.layer.bias.data[1] += 9
+    for shift in (-9, -9, 0, -9, 0, 0):
+        moved = x + 0.0
+        net.layer.bias.data[1] = 9 + 2 * shift
+        np.testing.assert_allclose(
+            method.explain(moved, 3).maps[:, 0], expected(net, moved), rtol=1e-4, atol=1e-5
+        )
+
+
 def reversed_gradients(a: Tensor) -> Tensor:
     return 2 * a.detach() - a
 

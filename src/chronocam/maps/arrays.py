@@ -199,6 +199,14 @@ def one_cell(array: Array, lead: int) -> Array | None:
     return array[(slice(None),) * lead + (slice(0, 1),) * len(axes)]
 
 
+def apart(array: Array) -> Array:
+    """Return `array` with axes of length 1, where all entries along them are one in memory."""
+    strides = library(array).strides(array)
+    if strides is None or all(strides):
+        return array
+    return array[tuple([slice(None) if step else slice(0, 1) for step in strides])]
+
+
 def expand(array: Array, rank: int) -> Array:
     """Append axes of length 1 until `array` has `rank` axes, so that it broadcasts over a grid."""
     xp = namespace(array)

@@ -27,6 +27,7 @@ from chronocam.engines.base import (
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.biases import biases_of
+from chronocam.engines.torch.closed_form import closed_form
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
@@ -216,11 +217,14 @@ class TorchEngine(TorchGeometry):
         settle(scope, self.model)
         forward = self._forward(request.call, request.reads)
         forward.moves = MovesSeen() if self.learned.moves is None else None
-        rests = {
-            layer: TorchRest(self._forward(request.call, request.reads), inputs, layer)
-            for layer in request.resumes
-        }
-        recording = TorchPass(scope, forward, forward.layers.begun(), inputs, request, rests).run(score)
+        state = forward.layers.begun()
+        recording = closed_form(scope, forward, state, inputs, score, request)
+        if recording is None:
+            rests = {
+                layer: TorchRest(self._forward(request.call, request.reads), inputs, layer)
+                for layer in request.resumes
+            }
+            recording = TorchPass(scope, forward, state, inputs, request, rests).run(score)
         if forward.moves is not None:
             self.learned.moves = forward.moves.any
         self.learned.may_end_in_gate |= forward.may_end_in_gate

@@ -21,17 +21,17 @@ from chronocam.engines.torch.attended import TappedAttention
 from chronocam.engines.torch.attention import AttentionSeen, Mixing, UnfusedAttention
 from chronocam.engines.torch.blocks import Blocks, row_of_blocks
 from chronocam.engines.torch.chunks import Chunks
+from chronocam.engines.torch.closed_form import may_be_proven
 from chronocam.engines.torch.cotangents import Cotangents
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, refuse_model
-from chronocam.engines.torch.pooled import Head, Pooled, Users, pooled_in, users_in
+from chronocam.engines.torch.pooled import Pooled, Users, pooled_in, users_in
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.state import State
-from chronocam.engines.torch.taps import Cut, Tap
+from chronocam.engines.torch.taps import Cut, Tap, note_of_levels
 from chronocam.engines.torch.tensors import (
-    as_leaf,
     first_tensor,
     main_output,
     map_leaves,
@@ -84,9 +84,7 @@ class TorchPass:
         self.scores: Tensor
         self.recorders: dict[str, Recorder[nn.Module]] = {}
         self.result: Result | None = None
-        self.head: Head | None = None
         self.outputs: Tensor | None = None  # of the model, where they are one tensor
-        self._of_head: Tensor | None = None  # the gradients in closed form
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
@@ -124,8 +122,6 @@ class TorchPass:
             # The model does to its input what cannot be differentiated: what is of it stays unknown.
             self.state.of_input = ()
             recording = self._attempt(score)
-        if self._of_head is not None:
-            return recording
         # The graph begins at the first layer: what comes before it costs no memory and no backward pass. A
         # layer without a gradient may only seem unconnected, because it lies before that layer, within the
         # model's own no_grad(), or within a fused inference path (nn.TransformerEncoderLayer's). So before it
@@ -161,12 +157,7 @@ class TorchPass:
         request = self.request
         self.notes.clear()
         self._forward(score)
-        self.notes += [
-            f"layer `{layer}` returns {len(tap.levels)} feature maps; the first is explained, "
-            f"{tuple(tap.outputs[-1].shape)}: name `{split_call(layer)[0]}{tap.levels[1]}` for the next"
-            for layer, tap in self.taps.items()
-            if len(tap.levels) > 1
-        ]
+        self.notes += [note for layer, tap in self.taps.items() for note in note_of_levels(layer, tap)]
         gradients = self._backward(request.gradients)
         curvature = self._curvature(request.curvature) if request.curvature else {}
         guided = self._guided(request.guided) if request.guided else {}
@@ -197,7 +188,7 @@ class TorchPass:
     def _look(self, scope: ExitStack, score: Score) -> bool:
         """Run the model; say whether its outputs could be scored.
 
-        Not where they end in a gate for which no one looked, or where a head that was proven no longer holds.
+        Not where they end in a gate for which no one looked.
         """
         self._prepare(scope)
         inputs = map_leaves(own_copy, self.inputs)
@@ -215,23 +206,18 @@ class TorchPass:
         if self.attention is not None:
             self.attention.end(main_output(raw, strict=False))
         self.outputs = raw if isinstance(raw, Tensor) else None
-        if self.head is not None and self.outputs is not None:
-            # Scores alone are differentiated, by the outputs.
-            torch.set_grad_enabled(True)
-            raw = self.outputs = as_leaf(self.outputs)
         self.result = self.forward.result(raw)
         if self.result is None:
             return False
         self.scores = score(self.result)
-        return self.head is None or self._holds(self.head)
+        return True
 
     def _prepare(self, scope: ExitStack) -> None:
         """Make a replica of the model, and put all that records into it."""
         request = self.request
         # With a graph from the start nothing is cut: what a layer returned may be used within it, before a
         # hook sees it, as by models that collect their hidden states.
-        self.head, self._of_head = self._proven_head(), None
-        cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate and self.head is None else None
+        cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
         self.taps = {layer: Tap(split_call(layer)[1], cut, split_entry(layer)[1]) for layer in request.layers}
         self.chunks = self._cut_into_chunks()
         self.attentions = []
@@ -260,29 +246,6 @@ class TorchPass:
         noting = {} if self.chunks is not None else self.rests
         self.recorders = {layer: rest.noted(self.forward.replica) for layer, rest in noting.items()}
         self.forward.watch(scope)
-
-    @property
-    def _only_gradients(self) -> bool:
-        """Whether the gradients at one layer are all that is asked for, of what the model returns."""
-        others = self.couples or self.through_no_grad or self.forward.output_layer is not None
-        return self.request.only_gradients and len(self.request.layers) == 1 and not others
-
-    def _proven_head(self) -> Head | None:
-        """Return what follows the layer, where an earlier pass has proven it and no graph is needed."""
-        if not self._only_gradients or self.forward.may_end_in_gate:
-            return None
-        return self.state.heads.get(self.request.layers[0])
-
-    def _holds(self, head: Head) -> bool:
-        """Take the gradients from what follows the layer; say whether that is what has made the outputs."""
-        (tap,) = self.taps.values()
-        if len(tap.outputs) == 1 and self.outputs is not None:
-            self._of_head = head.gradients(
-                self.scores, self.outputs, tap.outputs[0], self._cotangents.columns
-            )
-        if self._of_head is None:
-            self.state.heads.pop(self.request.layers[0], None)
-        return self._of_head is not None
 
     def _hand_over(self) -> None:
         """Let the model be resumed from the layers of which that is asked."""
@@ -364,8 +327,6 @@ class TorchPass:
 
     def _backward(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return ∂score/∂activations, `(target, *shape)` per call of each layer that has a gradient."""
-        if self._of_head is not None:
-            return {layer: [self._of_head] for layer in layers}
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
         few = {layer: own for layer in outer if (own := self._wanted(layer)) is not None}
@@ -428,13 +389,14 @@ class TorchPass:
             )
             for one in pooled
         ]
-        if self._only_gradients and len(pooled) == 1 and pooled[0] is not None and found[0] is not None:
+        if len(pooled) == 1 and pooled[0] is not None and found[0] is not None:
             self._prove(pooled[0], users, outputs[0], found[0])
         return found
 
     def _prove(self, pooled: Pooled, users: Users, activations: Tensor, gradients: Tensor) -> None:
         """Note what follows the layer where the pass has proven it: the next ones need no graph."""
-        if self.outputs is None:
+        plain = may_be_proven(self.forward, self.state, self.request) and not self.through_no_grad
+        if self.outputs is None or not plain:
             return
         head = pooled.head(self.outputs, users, self.state.modules)
         if head is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from chronocam.engines.names import split_call
 from chronocam.engines.torch.obstacles import QUANTISED
 from chronocam.engines.torch.tensors import as_leaf, levels, replace_tensor, tensor_at
 from chronocam.errors import LayerError
@@ -84,3 +85,13 @@ class Tap:
         self.outputs.append(tensor)
         self.passed.append(tensor.clone())
         return self.passed[-1]
+
+
+def note_of_levels(layer: str, tap: Tap) -> tuple[str, ...]:
+    """Return the note that a layer returns several feature maps, of which the first is explained."""
+    if len(tap.levels) < 2:
+        return ()
+    return (
+        f"layer `{layer}` returns {len(tap.levels)} feature maps; the first is explained, "
+        f"{tuple(tap.outputs[-1].shape)}: name `{split_call(layer)[0]}{tap.levels[1]}` for the next",
+    )

@@ -14,7 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Final
 
 from chronocam.joint.inputs.batches import is_floating
-from chronocam.maps.arrays import namespace
+from chronocam.maps.arrays import apart, namespace
 from chronocam.types import Array
 
 if TYPE_CHECKING:
@@ -131,6 +131,9 @@ def way_around(
 
 def is_zero(gradient: Array) -> bool:
     """Say whether a gradient is zero everywhere."""
-    # Most gradients are not, and show it at once.
+    # Most gradients are not, and show it at once. What stands for many cells is looked at once.
+    gradient = apart(gradient)
+    if 0 not in gradient.shape and bool(gradient[(0,) * gradient.ndim] != 0):
+        return False
     parts = (gradient[:1, :BEGINNING], gradient) if gradient.ndim > 1 else (gradient,)
     return not any(bool(namespace(part).any(part != 0)) for part in parts)
