@@ -42,7 +42,6 @@ class Snapshot:
         # Most containers are empty, which is seen faster than what is in the others.
         self._empty = [one for one in containers if not one]
         self._full = [_contents(one) for one in containers if one]
-        self._types = list(map(type, self.objects))
         self._members = [one.copy() for one in members]
         self._contents = self._inside()
 
@@ -51,8 +50,7 @@ class Snapshot:
         # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise; so
         # does a container that another thread changes while it is read.
         try:
-            alike = not any(self._empty) and list(map(type, self.objects)) == self._types
-            same = alike and list(map(vars, self.objects)) == self._members
+            same = not any(self._empty) and list(map(vars, self.objects)) == self._members
             return same and self._inside() == self._contents
         except Exception:
             return False
@@ -89,7 +87,8 @@ class Structure:
         settings = [value for one in members for name, value in one.items() if name not in without]
         containers = [one for one in settings if type(one) in _CHANGING]
         values = [*settings, *(member for one in containers for member in _contents(one))]
-        self._arrays = [one for one in values if type(one) in _ARRAYS]
+        # Numbers in a row, such as the statistics of a norm, keep no other shape than what they belong to.
+        self._arrays = [one for one in values if type(one) in _ARRAYS and not _is_row(one)]
         self._shapes = list(map(_SHAPE, self._arrays))
         # What may change inside: objects such as configurations, and containers within containers.
         inner = [one for one in values[len(settings) :] if type(one) in _HOLDERS]
@@ -97,12 +96,14 @@ class Structure:
         self._changing = list({id(one): one for one in changing}.values())
         self._inside = self._insides()
         others = [one[name] for one in members for name in watched if name in one]
+        self._parts, self._types = parts, list(map(type, parts))
         self._snapshot = Snapshot(parts, members, [*containers, *others])
 
     def holds(self) -> bool:
         """Say whether the model is still as it was."""
         try:
-            alike = list(map(_SHAPE, self._arrays)) == self._shapes
+            alike = list(map(type, self._parts)) == self._types
+            alike = alike and list(map(_SHAPE, self._arrays)) == self._shapes
             return alike and self._snapshot.holds() and self._insides() == self._inside
         except Exception:  # a shape that is not known yet, or arrays that cannot be compared
             return False
@@ -257,6 +258,12 @@ class _Frozen:
             self._known[id(value)] = kind  # for what leads back to it
             self._known[id(value)] = kind, self.members(held.copy(), depth - 1)
         return self._known[id(value)]
+
+
+def _is_row(array: Any) -> bool:
+    """Say whether an array is a single number or a row of them."""
+    shape = _shape(array)
+    return isinstance(shape, tuple) and len(shape) < 2
 
 
 def _shape(value: Any) -> object:

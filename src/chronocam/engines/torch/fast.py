@@ -51,6 +51,7 @@ class FastEngine(TorchEngine):
         self._asked: set[str] = set()
         self._copy = _copy_of(self._given.now(), precision)
         super().__init__(self._copy.model)
+        self.layers = _OfCopy(self._copy.model)
         self.output_layer = None if output_layer is None else self.resolve(output_layer)
 
     def resolve(self, layer: LayerLike) -> str:
@@ -65,7 +66,7 @@ class FastEngine(TorchEngine):
         # Each call begins here, so that a model that was trained meanwhile is copied anew.
         latest = _copy_of(self._given.now(), self._precision)
         if latest is not self._copy:
-            self._copy, self.layers, self.model = latest, Layers(latest.model), latest.model
+            self._copy, self.layers, self.model = latest, _OfCopy(latest.model), latest.model
             self._refuse_folded()
         last = torch.channels_last
 
@@ -88,6 +89,15 @@ class FastEngine(TorchEngine):
             self.resolve(path)
         recording = super()._recorded(scope, inputs, score, request)
         return recording if self._precision is None else replace(recording, notes=(*recording.notes, _BF16))
+
+
+class _OfCopy(Layers):
+    """The layers of a copy, which nobody else has: it need not be asked whether it changed."""
+
+    def now(self) -> State:
+        """Return the copy as it is."""
+        state = self._state
+        return super().now() if state is None else state
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_DEVICE: Final = operator.attrgetter("device")
-_DTYPE: Final = operator.attrgetter("dtype")
+_DTYPE: Final = attrgetter("dtype")
 _LARGE: Final = 2048  # words
 _APART: Final = 509  # words; a prime, so that no row or column of a weight is as long
 
@@ -25,7 +24,8 @@ class Numbers:
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._places = _places(tensors)
+        self._strided = [at for at, x in enumerate(tensors) if x.ndim > 1]
+        self._places = self._places_of(tensors)
         # Dense tensors are read in place; others have to be copied each time.
         dense = [_in_memory(x) for x in tensors]
         self._scattered = [x.detach() for x, flat in zip(tensors, dense, strict=True) if flat is None]
@@ -37,7 +37,20 @@ class Numbers:
 
     def are_in(self, tensors: Sequence[Tensor]) -> bool:
         """Say whether tensors, as many and of the same shapes, hold the same numbers at the same places."""
-        return _places(tensors) == self._places and self._read() == self._digest
+        return self._places_of(tensors) == self._places and self._read() == self._digest
+
+    def _places_of(self, tensors: Sequence[Tensor]) -> list[object]:
+        """Return where tensors lie, and how those of several axes do.
+
+        What was read of their memory is kept from being given away, so that a tensor on another device lies
+        elsewhere.
+        """
+        several = [tensors[at] for at in self._strided]
+        return [
+            list(map(Tensor.data_ptr, tensors)),
+            list(map(_DTYPE, tensors)),
+            list(map(Tensor.stride, several)),
+        ]
 
     @torch.no_grad()
     def _read(self) -> bytes:
@@ -47,11 +60,6 @@ class Numbers:
         if any(isinstance(part, Tensor) for part in parts):  # to be read from their device at once
             parts = [torch.cat([part.view(torch.uint8) for part in parts]).numpy(force=True)]
         return b"".join(parts)
-
-
-def _places(tensors: Sequence[Tensor]) -> list[object]:
-    """Return where and how each tensor lies: what was read of its memory is kept from being given away."""
-    return [list(map(get, tensors)) for get in (Tensor.data_ptr, Tensor.stride, _DTYPE, _DEVICE)]
 
 
 def _in_memory(tensor: Tensor) -> Tensor | None:

@@ -57,7 +57,7 @@ class Copies:
     fire in compiled code.
     """
 
-    def __init__(self, members: Mapping[nn.Module, Mapping[str, Any]]) -> None:
+    def __init__(self, members: Mapping[nn.Module, dict[str, Any]]) -> None:
         self.modules: list[nn.Module] = list(members)
         self._members = members
         modules = self.modules
@@ -117,7 +117,7 @@ class Copies:
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
         # Filled from the snapshot and not from the module: another thread may have changed that since, and
         # may change it back before anyone asks.
-        attributes, copies = dict(self._members[module]), self.of
+        attributes, copies = self._members[module].copy(), self.of
         object.__setattr__(blank, "__dict__", attributes)
         if attributes["_modules"]:
             children = attributes["_modules"].copy()
