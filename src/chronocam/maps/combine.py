@@ -23,7 +23,26 @@ def weighted_sum(
     xp = namespace(activations)
     batch, channel, *grid = activations.shape
     flat = xp.reshape(activations, (batch, channel, -1))
-    return xp.reshape(weights @ flat, (batch, weights.shape[1], *grid))
+    targets = weights.shape[1]
+    if targets <= flat.shape[2]:
+        return xp.reshape(weights @ flat, (batch, targets, *grid))
+    # Of many classes the weights are much larger than the activations. With those on the left the product
+    # reads them where they are; the other way round it would copy them first.
+    of_all = _same_for_all(weights)
+    cells = xp.matrix_transpose(flat)
+    if of_all is None:
+        maps = cells @ xp.matrix_transpose(weights)
+    else:
+        maps = xp.reshape(
+            xp.reshape(cells, (-1, channel)) @ xp.matrix_transpose(of_all), (batch, -1, targets)
+        )
+    return xp.reshape(xp.matrix_transpose(maps), (batch, targets, *grid))
+
+
+def _same_for_all(weights: Float[Any, "batch target channel"]) -> Float[Any, "target channel"] | None:
+    """Return weights that are one in memory for all samples, once; None for others."""
+    strides = library(weights).strides(weights)
+    return weights[0] if (strides and strides[0] == 0) or weights.shape[0] == 1 else None
 
 
 def per_target(activations: Float[Any, "batch channel *grid"]) -> Float[Any, "batch 1 channel *grid"]:
@@ -76,13 +95,12 @@ def magnitude_of_products(
         return xp.sum(products, axis=(2, *grid_axes(gradients, 3)))
     weights = xp.reshape(cell, cell.shape[:3])
     over_grid = xp.sum(magnitudes, axis=grid_axes(magnitudes, 2))[..., None]
+    of_all = _same_for_all(weights)
+    if of_all is None:
+        return (xp.abs(weights) @ over_grid)[..., 0]
     # Some targets at a time: to make room for the magnitudes of all classes would take longer than the sums.
-    parts = [weights[:, low : low + _TARGETS] for low in range(0, weights.shape[1], _TARGETS)]
-    strides = library(weights).strides(weights)
-    if strides and strides[0] == 0:  # the same weights for each sample: one product for all
-        sums = [(xp.abs(part[0]) @ over_grid[..., 0].T).T for part in parts]
-    else:
-        sums = [(xp.abs(part) @ over_grid)[..., 0] for part in parts]
+    parts = [of_all[low : low + _TARGETS] for low in range(0, of_all.shape[0], _TARGETS)]
+    sums = [over_grid[..., 0] @ xp.matrix_transpose(xp.abs(part)) for part in parts]
     return sums[0] if len(sums) == 1 else xp.concat(sums, axis=1)
 
 
