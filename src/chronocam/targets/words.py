@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from numbers import Integral
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import namespace, widen
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+_UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese signs: scripts that put no space between words."""
 
 
 @runtime_checkable
@@ -159,7 +163,8 @@ def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, lis
     """Return the words of a text, each with the places of the tokens that it is made of.
 
     Tokens outside the text belong to no word: special ones such as its end, and the zeros with which CLIP's
-    own tokenizer pads. A word begins after a space; punctuation between words is a word of its own.
+    own tokenizer pads. A word begins after a space; punctuation between words is a word of its own, and so is
+    a token of a script without spaces.
     """
     special = {int(token) for token in getattr(tokenizer, "all_special_ids", ())}
     ends = [at for at, token in enumerate(tokens) if int(token) in special]
@@ -174,7 +179,7 @@ def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, lis
     before = ""
     for number, at in enumerate(spoken):
         after = text(spoken[: number + 1])
-        if not words or _begins_word(before, after):
+        if not words or (_begins_word(before, after) and text(words[-1]).strip()):
             words.append([])
         words[-1].append(at)
         before = after
@@ -190,7 +195,11 @@ def _begins_word(before: str, after: str) -> bool:
 
 
 def _in_word(sign: str) -> bool:
-    return sign.isalnum() or sign in "'’-_"
+    return (sign.isalnum() or sign in "'’-_") and not _is_unspaced(sign)
+
+
+def _is_unspaced(sign: str) -> bool:
+    return re.match(f"[{_UNSPACED}]", sign) is not None
 
 
 def speaks(target: Target) -> bool:
@@ -216,13 +225,19 @@ def _span(
         raise TargetError(
             f"nothing says which tokens `{text}` is made of; give tokenizer=, or a step's number"
         )
-    numbers = [int(token) for token in row]
-    ends = [len(tokenizer.decode(numbers[:end], skip_special_tokens=True)) for end in range(len(row) + 1)]
+    numbers, asked = [int(token) for token in row], text.strip()
     said = tokenizer.decode(numbers, skip_special_tokens=True)
-    match = re.search(rf"(?<!\w){re.escape(text.strip())}(?!\w)", said, re.IGNORECASE)
+    before = "" if _is_unspaced(asked[0]) else r"(?<!\w)"
+    after = "" if _is_unspaced(asked[-1]) else r"(?!\w)"
+    match = re.search(before + re.escape(asked) + after, said, re.IGNORECASE)
     if match is None:
         raise TargetError(f"sample {sample}: the model says “{said.strip()}”, in which there is no “{text}”")
-    return [at for at in range(len(row)) if ends[at] < match.end() and ends[at + 1] > match.start()]
+    so_far = [tokenizer.decode(numbers[:end], skip_special_tokens=True) for end in range(len(row) + 1)]
+    # A token may end within a sign, which the next ones complete: its text is then none of what is said.
+    ends = [len(one) if said.startswith(one) else -1 for one in so_far]
+    starts = list(accumulate(ends[:-1], max))
+    stops = [next(end for end in ends[at + 1 :] if end >= 0) for at in range(len(row))]
+    return [at for at in range(len(row)) if starts[at] < match.end() and stops[at] > match.start()]
 
 
 def _log_probability(logits: Array, places: Sequence[tuple[int, int]]) -> Array:
