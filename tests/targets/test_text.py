@@ -250,8 +250,18 @@ def test_similarity_to_an_embedding_a_picture_and_one_per_sample(folder: Path) -
     picture = Image.fromarray((np.random.default_rng(0).random((40, 40, 3)) * 255).astype(np.uint8))
     found = cc.GradCAM(loaded).explain(picture, cc.targets.Similarity(picture))
     np.testing.assert_allclose(found.scores, 1, rtol=1e-4)
-    with pytest.raises(InputError, match="expected one input"):
+    with pytest.raises(TargetError, match=r"the reference is 2 inputs, \(2, 3, .*; give one of them"):
         cc.GradCAM(loaded).explain(X, cc.targets.Similarity(X))
+
+
+def test_a_reference_may_be_a_list() -> None:
+    embed = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    x = torch.rand(3, 3, 16, 16)
+    as_list, as_array = (
+        cc.GradCAM(embed).explain(x, cc.targets.Similarity(one)).scores
+        for one in ([1.0, 2, 3, 4], torch.tensor([1.0, 2, 3, 4]))
+    )
+    np.testing.assert_allclose(as_list, as_array, rtol=1e-4)
 
 
 @pytest.mark.parametrize("made", [np.zeros((1, 8)), np.full((1, 8), np.nan), "text"])

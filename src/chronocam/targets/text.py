@@ -116,9 +116,9 @@ class Caption(Target):
 class Similarity(Target):
     """How alike a picture is to a reference: the cosine of their embeddings (DINO, faces, metric networks).
 
-    reference: an embedding `(channel,)`, one per sample `(sample, channel)`, or a picture or clip as the
-        model takes it, without or with a batch axis of 1, which the model embeds itself. No gradient goes
-        through it.
+    reference: an embedding `(channel,)`, also as a list, one per sample `(sample, channel)`, or a picture or
+        clip as the model takes it, without or with a batch axis of 1, which the model embeds itself. No
+        gradient goes through it.
 
     Example:
     >>> pool = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
@@ -128,6 +128,19 @@ class Similarity(Target):
     """
 
     reference: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.reference, (list, tuple)):
+            object.__setattr__(self, "reference", np.asarray(self.reference))
+
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the similarity. Raises TargetError for several pictures: which one is meant is not known."""
+        shape = tuple(getattr(self.reference, "shape", ()))
+        if len(shape) == len(size) + 2 and shape[0] > 1:
+            raise TargetError(
+                f"the reference is {shape[0]} inputs, {shape}; give one of them, or an embedding per sample"
+            )
+        return self
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the cosines. Raises TargetError for a reference of another width."""
