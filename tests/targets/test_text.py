@@ -250,7 +250,7 @@ def test_similarity_to_an_embedding_a_picture_and_one_per_sample(folder: Path) -
     picture = Image.fromarray((np.random.default_rng(0).random((40, 40, 3)) * 255).astype(np.uint8))
     found = cc.GradCAM(loaded).explain(picture, cc.targets.Similarity(picture))
     np.testing.assert_allclose(found.scores, 1, rtol=1e-4)
-    with pytest.raises(TargetError, match=r"the reference is 2 inputs, \(2, 3, .*; give one of them"):
+    with pytest.raises(TargetError, match=r"the reference is 3 inputs, \(3, 3, .*; give one of them"):
         cc.GradCAM(loaded).explain(X, cc.targets.Similarity(X))
 
 
