@@ -378,3 +378,21 @@ def test_the_longer_of_two_branches_is_explained_though_its_shortcut_comes_last(
     found = cc.GradCAM(seeded(Shortcut)).explain(torch.rand(1, 3, 16, 16), 1)
     assert found.layer == "blocks"
     assert any("beside layer `blocks`" in text for text in found.diagnostics)
+
+
+class Enlarged(nn.Module):
+    """A picture of twice the size, of features on the given one's own grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 32, 3, 1, 1))
+        self.shuffle, self.last = nn.PixelShuffle(2), nn.Conv2d(8, 3, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.shuffle(self.body(x))) + 0.5
+
+
+def test_an_enlarged_picture_is_explained_where_it_is_not_yet_enlarged() -> None:
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = cc.GradCAM(seeded(Enlarged)).explain(x, lambda y: y[:, :, 8:12, 8:12].mean((1, 2, 3)))
+    assert found.layer == "body"

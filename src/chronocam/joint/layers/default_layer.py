@@ -494,7 +494,7 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
         path
         for path in usable
         if min(grids[path][-2:]) >= ENOUGH
-        and not _is_finer(grids[path], within, RESTATED)
+        and _is_coarser(grids[path], grids[last])
         and not RESIZING.fullmatch(counting[path].type)
     ]
     least = min((math.prod(grids[path]) for path in coarse), default=math.inf)
@@ -502,6 +502,14 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
         path for path in coarse if math.prod(grids[path]) == least or not _is_finer(grids[path], within, SEEN)
     ]
     return seen[-1] if least < math.prod(grids[last]) else last
+
+
+def _is_coarser(grid: tuple[int, ...], last: tuple[int, ...]) -> bool:
+    """Say whether a grid has two thirds of the last one's cells or less along width and height.
+
+    A kernel makes it a few cells longer or shorter, and steps make it coarser.
+    """
+    return all(3 * cells <= 2 * finer for cells, finer in zip(grid[-2:], last[-2:], strict=False))
 
 
 def _is_finer(grid: tuple[int, ...], within: tuple[int, ...], pixels: int) -> bool:
