@@ -200,13 +200,13 @@ class Case:
 
     @cached_property
     def _baselines(self) -> Callable[[str], np.ndarray]:
-        made: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
 
         def of(name: str) -> np.ndarray:
-            if name not in made:
+            if name not in arrays:
                 cells = self.cells(np.zeros(self.grid))
-                made[name] = cells.without(name)(np.zeros((1, cells.total), bool))[0]
-            return made[name]
+                arrays[name] = cells.without(name)(np.zeros((1, cells.total), bool))[0]
+            return arrays[name]
 
         return of
 

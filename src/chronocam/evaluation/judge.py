@@ -150,20 +150,20 @@ class Judge:
         coarse: tuple[int, ...],
     ) -> tuple[dict[Row, np.ndarray], tuple[str, ...]]:
         """Return the map of every row at the size of the input, and why those from elsewhere have none."""
-        found: dict[Row, np.ndarray] = {}
+        of_rows: dict[Row, np.ndarray] = {}
         failed: list[str] = []
         for row in self.panel.rows:
             if row in maps or row.control:
                 values = (
                     maps[row][0] if row in maps else self._control(row, case, read.itself, target, coarse)
                 )
-                found[row] = _sized(values, case.grid, row)
+                of_rows[row] = _sized(values, case.grid, row)
                 continue
             try:
-                found[row] = _sized(self._elsewhere(row, case, sample, read, target), case.grid, row)
+                of_rows[row] = _sized(self._elsewhere(row, case, sample, read, target), case.grid, row)
             except ChronocamError as error:  # the others explain the sample
                 failed.append(str(error))
-        return found, tuple(failed)
+        return of_rows, tuple(failed)
 
     def _elsewhere(self, row: Row, case: Case, sample: Sample, read: Read, target: Any) -> np.ndarray:
         """Return a map that a function makes, or one that is there already."""
@@ -232,12 +232,12 @@ class _Asked:
             for measure in self.judge.measures:
                 if not measure.controls and (row.control or row.method in self.judge.panel.arrays):
                     continue
-                found = measure.of(self.case, map_)
+                value = measure.of(self.case, map_)
                 self.judge.passes.alone += self.judge.panel.passes(row)
-                if isinstance(found, Generator):
-                    self._step(waiting, values, (row, measure.name), found, None)
+                if isinstance(value, Generator):
+                    self._step(waiting, values, (row, measure.name), value, None)
                 else:
-                    values[row][measure.name] = found
+                    values[row][measure.name] = value
         while waiting:
             now, waiting = waiting, {}
             self._run([ask for _, ask in now.values()], list(now))
@@ -282,9 +282,9 @@ class _Asked:
         size = self.judge.scorer.batch_size or len(changed)
         for low in range(0, len(changed), size):
             part = changed[low : low + size]
-            found = self._scored(self._inputs(part))
+            scores = self._scored(self._inputs(part))
             self.judge.passes.run += len(part)
-            for one, *columns in zip(part, found.values, found.confidences, found.infos, strict=True):
+            for one, *columns in zip(part, scores.values, scores.confidences, scores.infos, strict=True):
                 if self.case.index is None:
                     self.scores[one.key] = float(columns[0][0]), float("nan")
                     continue
@@ -321,10 +321,10 @@ class _Asked:
 
     def _inputs(self, changed: Sequence[Changed]) -> Any:
         """Return changed inputs as the model takes them."""
-        made = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(
+        arrays = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(
             self.read.array.dtype
         )
-        return self.read.batch(made[:, 0] if self.axis is None else np.moveaxis(made, 1, self.axis))
+        return self.read.batch(arrays[:, 0] if self.axis is None else np.moveaxis(arrays, 1, self.axis))
 
     def _answer(self, row: Row, ask: Any) -> Any:
         """Return what was asked; None for maps that a function cannot make, as of other weights."""

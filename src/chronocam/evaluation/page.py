@@ -26,7 +26,7 @@ _ENDS: Final = 4
 
 def page(result: Evaluation) -> str:
     """Return the HTML of an evaluation."""
-    called = names(result.rows)
+    row_names = names(result.rows)
     ends = {measure.name: _ends(result, measure) for measure in result.measures if not measure.pooled}
     shown = sorted(_few(ends))
     place = {at: k for k, at in enumerate(shown)}
@@ -40,7 +40,7 @@ def page(result: Evaluation) -> str:
         "colours": encoded(colours.tobytes()),
         "rows": [
             {"name": name, "control": row.control, "cost": number(result.cost.get(row, float("nan")), 3)}
-            for name, row in zip(called, result.rows, strict=True)
+            for name, row in zip(row_names, result.rows, strict=True)
         ],
         "measures": [_measure(result, measure) for measure in result.measures],
         "ends": {
@@ -99,38 +99,38 @@ def _curves(result: Evaluation, measure: Measure) -> list[list[float | None]] | 
     if not isinstance(measure, Deletion):
         return None
     shares = np.linspace(0, 1, measure.steps + 1)
-    found = []
+    means = []
     for row in result.rows:
         curves = [
             np.interp(shares, *np.asarray(sample["values"][row][measure.name]))
             for sample in result.samples
             if measure.name in sample["values"].get(row, {})
         ]
-        found.append(numbers(np.mean(curves, axis=0)) if curves else [])
-    return found
+        means.append(numbers(np.mean(curves, axis=0)) if curves else [])
+    return means
 
 
 def _ends(result: Evaluation, measure: Measure) -> list[list[list[int]]]:
     """Return of every row the samples at which it is worst, and best."""
-    found = []
+    extremes = []
     for row in result.rows:
         values = result.values(row, measure)
         order = [int(k) for k in np.argsort(values, kind="stable") if np.isfinite(values[k])]
         if measure.better == "low":
             order.reverse()
         few = min(_ENDS, len(order) // 2 or len(order))
-        found.append([order[:few], order[::-1][:few]])
-    return found
+        extremes.append([order[:few], order[::-1][:few]])
+    return extremes
 
 
 def _few(ends: dict[str, list[list[list[int]]]]) -> set[int]:
     """Return which samples a page holds: the extremes of the first rows first, as many as it may."""
-    found: set[int] = set()
+    samples: set[int] = set()
     for k in range(max((len(rows) for rows in ends.values()), default=0)):
         for at in _of_row(ends, k):
-            if len(found) < _SHOWN:
-                found.add(at)
-    return found
+            if len(samples) < _SHOWN:
+                samples.add(at)
+    return samples
 
 
 def _of_row(ends: dict[str, list[list[list[int]]]], k: int) -> Iterator[int]:

@@ -94,8 +94,8 @@ class Panel:
         """Explain a sample by all of the library's methods; the first time that finds the rows."""
         explained = self._explained(inputs, target, OWN)
         if not self.rows:
-            called = [name for name, _, _ in self.makers]
-            self._library = [Row(name, e.layer) for name, e in zip(called, explained, strict=True)]
+            method_names = [name for name, _, _ in self.makers]
+            self._library = [Row(name, e.layer) for name, e in zip(method_names, explained, strict=True)]
             if len(set(self._library)) < len(self._library):
                 raise InputError("a method is given twice at the same layer; give each once")
             elsewhere = [Row(name) for name in (*self.functions, *self.arrays)]
@@ -111,16 +111,16 @@ class Panel:
         self, rows: Sequence[Row], inputs: Any, target: Any, weights: Weights = OWN
     ) -> dict[Row, np.ndarray]:
         """Return the maps of those methods and functions, `(batch, *grid)` each."""
-        found: dict[Row, np.ndarray] = {}
-        wanted = [k for k, row in enumerate(self._library) if row in rows]
-        if wanted:
-            explained = self._explained(inputs, target, weights, wanted)
-            for k, e in zip(wanted, explained, strict=True):
-                found[self._library[k]] = e.upsample()[:, 0]
+        of_rows: dict[Row, np.ndarray] = {}
+        numbers = [k for k, row in enumerate(self._library) if row in rows]
+        if numbers:
+            explained = self._explained(inputs, target, weights, numbers)
+            for k, e in zip(numbers, explained, strict=True):
+                of_rows[self._library[k]] = e.upsample()[:, 0]
         for row in rows:
             if row.method in self.functions and weights == OWN:
-                found[row] = _grids(self._called(row.method, inputs, target), row.method, _samples(inputs))
-        return found
+                of_rows[row] = _grids(self._called(row.method, inputs, target), row.method, _samples(inputs))
+        return of_rows
 
     def _called(self, name: str, inputs: Any, target: Any) -> Any:
         try:
@@ -138,8 +138,8 @@ class Panel:
         self, inputs: Any, target: Any, weights: Weights, which: Sequence[int] | None = None
     ) -> list[Explanation]:
         methods = self.bound(weights)
-        chosen = methods if which is None else [methods[k] for k in which]
-        explained = explain_all(chosen, inputs, target) if chosen else []
+        some = methods if which is None else [methods[k] for k in which]
+        explained = explain_all(some, inputs, target) if some else []
         for one in explained:
             if one.maps.shape[1] != 1:
                 raise InputError(
@@ -151,25 +151,25 @@ class Panel:
         """Return the methods, of the model itself or of a copy with some of its weights random."""
         if weights not in self._bound:
             model = self.model if weights == OWN else random_model(self.model, weights, self.seed)
-            made = [
+            methods = [
                 make(model, layer, **self.options) if layer is not None else make(model, **self.options)
                 for _, layer, make in self._layers(weights)
             ]
-            if weights != OWN and made:
+            if weights != OWN and methods:
                 # Gradients show where cells lie, and may vanish under random weights: known facts are shared.
-                share_facts(_bare(self.bound()[0]), _bare(made[0]))
-            self._bound[weights] = made
+                share_facts(_bare(self.bound()[0]), _bare(methods[0]))
+            self._bound[weights] = methods
         return self._bound[weights]
 
     def _layers(self, weights: Weights) -> list[tuple[str, Any, Maker]]:
         """Return the makers; in a random copy, of the layers that were found in the model itself."""
         if weights == OWN or not self._library:
             return self.makers
-        named = []
+        makers = []
         for (name, layer, make), row in zip(self.makers, self._library, strict=True):
             at = layer if layer is not None or getattr(make, "default_layer", None) is not None else row.layer
-            named.append((name, at, make))
-        return named
+            makers.append((name, at, make))
+        return makers
 
 
 def _is_of(method: Method, model: Any) -> bool:

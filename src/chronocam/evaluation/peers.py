@@ -49,8 +49,8 @@ def peer(name: str, model: Any, layer: Any) -> Callable[[np.ndarray, Any], np.nd
         module = importlib.import_module(LIBRARIES[library])
     except ImportError as error:
         raise InputError(f"`{name}` needs the package {library}; pip install {library}") from error
-    made = getattr(module, method, None)
-    if not isinstance(made, type):
+    kind = getattr(module, method, None)
+    if not isinstance(kind, type):
         raise InputError(f"{library} has no method `{method}`{suggest(method, dir(module))}")
 
     def explain(inputs: np.ndarray, target: Any) -> np.ndarray:
@@ -60,7 +60,7 @@ def peer(name: str, model: Any, layer: Any) -> Callable[[np.ndarray, Any], np.nd
         index = _index(target, name)
         path = layer or GradCAM(model).explain(x[:1], index).layer
         # Any of them leaves hooks or gradients behind on what it explains: it gets a copy.
-        maps = _RUNS[library](made, _copied(model), path, x, index)
+        maps = _RUNS[library](kind, _copied(model), path, x, index)
         return _on_grid(np.asarray(maps, np.float32), x, _channels(model, x, target), name)
 
     return explain
@@ -101,24 +101,24 @@ def _copied(model: Any) -> Any:
     return deepcopy(model)
 
 
-def _captum(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
-    of_layer = "Layer" in made.__name__ or made.__name__ == "GuidedGradCam"
-    method = made(model, model.get_submodule(path)) if of_layer else made(model)
+def _captum(kind: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
+    of_layer = "Layer" in kind.__name__ or kind.__name__ == "GuidedGradCam"
+    method = kind(model, model.get_submodule(path)) if of_layer else kind(model)
     attributions = method.attribute(x, target=index).detach()
     return np.asarray(attributions if attributions.shape == x.shape else attributions.sum(dim=1))
 
 
-def _torchcam(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
-    with made(model, path) as method:
+def _torchcam(kind: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
+    with kind(model, path) as method:
         scores = model(x)
         maps = method(index, scores)[0]
     return np.asarray(maps.detach())
 
 
-def _grad_cam(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
+def _grad_cam(kind: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    with made(model=model, target_layers=[model.get_submodule(path)]) as method:
+    with kind(model=model, target_layers=[model.get_submodule(path)]) as method:
         maps = method(input_tensor=x, targets=[ClassifierOutputTarget(index)] * len(x))
     return np.asarray(maps)
 

@@ -121,18 +121,18 @@ class Evaluation(ShortRepr):
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """A line per method, layer and measure with at least one value."""
-        found = {(c.row, c.measure.name): c for c in self.comparisons if c.against == self.rows[0]}
+        beside = {(c.row, c.measure.name): c for c in self.comparisons if c.against == self.rows[0]}
         # A control is compared with the reference the other way round.
-        turned = {(c.against, c.measure.name): c for c in self.comparisons if c.row == self.rows[0]}
+        against = {(c.against, c.measure.name): c for c in self.comparisons if c.row == self.rows[0]}
         lines = []
         for measure in self.measures:
             for row in self.rows:
                 values = self._values(row, measure)
-                kept = np.array([v is not None for v in values], dtype=bool)
-                if not kept.any():
+                has_value = np.array([v is not None for v in values], dtype=bool)
+                if not has_value.any():
                     continue
                 interval = self._interval(row, measure)
-                one = found.get((row, measure.name)) or turned.get((row, measure.name))
+                one = beside.get((row, measure.name)) or against.get((row, measure.name))
                 difference = None if one is None else one.difference
                 if one is not None and one.row == self.rows[0] and difference is not None:
                     difference = Difference(
@@ -153,14 +153,14 @@ class Evaluation(ShortRepr):
         controls = [row for row in others if row.control]
         pairs = [(row, reference) for row in methods]
         pairs += [(row, control) for row in (reference, *methods) for control in controls]
-        found = []
+        differences = []
         for measure in self.measures:
             for row, against in pairs:
                 difference = self._difference(row, against, measure)
                 if difference is not None:
-                    found.append((row, against, measure, difference))
-        corrected = holm([difference.p for *_, difference in found])
-        return tuple(Comparison(*one, float(p)) for one, p in zip(found, corrected, strict=True))
+                    differences.append((row, against, measure, difference))
+        corrected = holm([difference.p for *_, difference in differences])
+        return tuple(Comparison(*one, float(p)) for one, p in zip(differences, corrected, strict=True))
 
     @cached_property
     def verdicts(self) -> list[str]:
@@ -186,8 +186,8 @@ class Evaluation(ShortRepr):
 
     def values(self, row: Row, measure: Measure) -> np.ndarray:
         """Return the number of each sample, NaN where it has none."""
-        given = [self._one(sample, row, measure) for sample in self.samples]
-        return np.array([float("nan") if v is None else measure.number(v) for v in given])
+        values = [self._one(sample, row, measure) for sample in self.samples]
+        return np.array([float("nan") if v is None else measure.number(v) for v in values])
 
     def _one(self, sample: dict[str, Any], row: Row, measure: Measure) -> Any:
         return sample["values"].get(row, {}).get(measure.name)

@@ -158,22 +158,24 @@ class Run:
     def _cost(self, samples: Sequence[Sample]) -> dict[Row, float]:
         """Return what a map of each of the library's methods costs, in forward passes, by the clock."""
         judge, judged_by = self.judge, self.judge.panel
-        done = [sample for sample in samples if "error" not in self.records.get(sample.number, {"error": ""})]
-        sample = min(done, key=lambda one: len(self.records[one.number]["failed"]))
+        judged = [
+            sample for sample in samples if "error" not in self.records.get(sample.number, {"error": ""})
+        ]
+        sample = min(judged, key=lambda one: len(self.records[one.number]["failed"]))
         record = self.records[sample.number]
         inputs, target = sample.read().itself, sample.target if record["index"] is None else record["index"]
         if not judged_by.rows:
             judged_by.first(inputs, sample.target)
         maps = {(one["method"], one["layer"]) for one in record["rows"] if "map" in one}
-        own = [
+        rows = [
             row
             for row in judged_by.judged
             if row.method not in judged_by.arrays and (row.method, row.layer) in maps
         ]
         calls: list[Callable[[], Any]] = [partial(scores_of, judge.scorer, inputs, target)]
-        calls += [partial(judged_by.maps, [row], inputs, target) for row in own]
+        calls += [partial(judged_by.maps, [row], inputs, target) for row in rows]
         floor, *times = _seconds(calls)
-        return {row: seconds / floor for row, seconds in zip(own, times, strict=True)}
+        return {row: seconds / floor for row, seconds in zip(rows, times, strict=True)}
 
 
 def _failed(record: dict[str, Any]) -> list[str]:

@@ -111,10 +111,10 @@ def samples_of(
     rows = list(_rows(_files_of(data, preprocess), preprocess, targets is not None, on, stem))
     if not rows:
         raise InputError("there is nothing to evaluate: the data hold no sample")
-    own = targets is None and any(target is not None for *_, target in rows)
+    has_targets = targets is None and any(target is not None for *_, target in rows)
     names = [name for name, *_ in rows]
-    wanted = [target for *_, target in rows] if own else _each(targets, names, "targets")
-    wanted = [_one_target(target) for target in wanted]
+    each_target = [target for *_, target in rows] if has_targets else _each(targets, names, "targets")
+    each_target = [_one_target(target) for target in each_target]
     if isinstance(truth, (str, Path)) and is_folder(truth):
         truth = masks_in(truth)
     truths = _each(truth, names, "truth")
@@ -128,10 +128,10 @@ def samples_of(
             group,
             read,
             mark,
-            wanted[number],
+            each_target[number],
             truths[number],
             of_group[group][0],
-            tuple(wanted[other] for other in of_group[group]),
+            tuple(each_target[other] for other in of_group[group]),
         )
         for number, (name, group, (read, mark), _) in enumerate(rows)
     ]
@@ -184,15 +184,15 @@ def _rows(
                 "the names of the model's inputs, pictures or paths"
             )
         size = _count(batch) if several else len(batch) if media is None else len(media)
-        wanted = _each(targets, [""] * size, "targets")
+        each_target = _each(targets, [""] * size, "targets")
         for k in range(size):
             if several:
-                yield f"sample {count}", str(count), _several(batch, k, on), wanted[k]
+                yield f"sample {count}", str(count), _several(batch, k, on), each_target[k]
             elif media is None:
-                yield f"sample {count}", str(count), _array(batch, k), wanted[k]
+                yield f"sample {count}", str(count), _array(batch, k), each_target[k]
             else:
                 name = _name(media[k], count)
-                yield name, name, _medium(media[k], preprocess), wanted[k]
+                yield name, name, _medium(media[k], preprocess), each_target[k]
             count += 1
 
 
@@ -312,11 +312,11 @@ def _by_name(given: Mapping[Any, Any], names: Sequence[str], what: str) -> list[
     keys = [(name, Path(name).name, Path(name).stem) for name in names]
     for k in (1, 2):
         refuse_shared({of_sample[0]: of_sample[k] for of_sample in keys if of_sample[k] in by_text}, what)
-    found = [next((key for key in of_sample if key in by_text), None) for of_sample in keys]
-    if not any(key is not None for key in found):
+    of_samples = [next((key for key in of_sample if key in by_text), None) for of_sample in keys]
+    if not any(key is not None for key in of_samples):
         first = f"`{keys[0][1]}`" if keys[0][1] else "no name"
         raise InputError(f"{what} is a dict that names none of the samples; the first of them is {first}")
-    return [None if key is None else _plain(by_text[key]) for key in found]
+    return [None if key is None else _plain(by_text[key]) for key in of_samples]
 
 
 def refuse_shared(names: Mapping[str, str], what: str) -> None:

@@ -142,12 +142,12 @@ def _of_places(
         scale = np.tile([width / (x1 - x0), height / (y1 - y0)], places.shape[1] // 2)
         places = (places - np.tile([x0, y0], places.shape[1] // 2)) * scale
     mask = np.zeros((height, width), bool)
-    found: list[Box] = []
+    shown: list[Box] = []
     for place in places:
         low, high = (place[:2], place[2:]) if len(place) == 4 else (np.floor(place), np.floor(place) + 1)
         low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
         (left, top), (right, bottom) = np.floor(low).astype(int), np.ceil(high).astype(int)
         if right > left and bottom > top:
             mask[top:bottom, left:right] = True
-            found.append((int(left), int(top), int(right), int(bottom)))
-    return Truth(np.broadcast_to(mask, grid), tuple(found)) if found else None
+            shown.append((int(left), int(top), int(right), int(bottom)))
+    return Truth(np.broadcast_to(mask, grid), tuple(shown)) if shown else None

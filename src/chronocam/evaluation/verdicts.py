@@ -39,14 +39,14 @@ _CONTROLS: Final = {
 
 def sentences(result: Evaluation) -> list[str]:
     """Return the verdicts: each method beside the reference, then what is not above its controls."""
-    called = dict(zip(result.rows, names(result.rows), strict=True))
-    found = []
+    row_names = dict(zip(result.rows, names(result.rows), strict=True))
+    comparisons = []
     for one in result.comparisons:
         if one.measure.better is not None and not one.against.control:
-            found.append(_beside(result, one, called))
+            comparisons.append(_beside(result, one, row_names))
     too_few = _too_few(result)
-    said = [too_few, *found] if too_few else found + _below_controls(result, called)
-    return said + _too_optimistic(result)
+    verdicts = [too_few, *comparisons] if too_few else comparisons + _below_controls(result, row_names)
+    return verdicts + _too_optimistic(result)
 
 
 def _too_few(result: Evaluation) -> str:
@@ -77,8 +77,8 @@ def _too_optimistic(result: Evaluation) -> list[str]:
     ]
 
 
-def _beside(result: Evaluation, one: Comparison, called: dict[Row, str]) -> str:
-    a, b, what = called[one.row], called[one.against], one.measure.title
+def _beside(result: Evaluation, one: Comparison, row_names: dict[Row, str]) -> str:
+    a, b, what = row_names[one.row], row_names[one.against], one.measure.title
     count = _counted(one.difference.count, "sample")
     apart = max(abs(one.difference.low), abs(one.difference.high))
     if apart <= _ROUNDING * abs(_number(result, one.against, one.measure)):
@@ -147,7 +147,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.1g}") if value > 0 and floor(log10(value)) > -9 else 0.0
 
 
-def _below_controls(result: Evaluation, called: dict[Row, str]) -> list[str]:
+def _below_controls(result: Evaluation, row_names: dict[Row, str]) -> list[str]:
     """Return what is below, or not shown to be above, which control, or that all are above all."""
     failing: dict[tuple[Row, Row, str], list[Measure]] = {}
     tested: set[Row] = set()
@@ -166,7 +166,7 @@ def _below_controls(result: Evaluation, called: dict[Row, str]) -> list[str]:
     # Those that fail alike stand in one sentence.
     alike: dict[tuple[Row, str, tuple[str, ...]], list[str]] = {}
     for (row, control, how), measures in failing.items():
-        alike.setdefault((control, how, tuple(m.title for m in measures)), []).append(called[row])
+        alike.setdefault((control, how, tuple(m.title for m in measures)), []).append(row_names[row])
     return [
         f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {how} {_CONTROLS[control.method]} "
         f"in {_listed(titles)}."

@@ -54,11 +54,11 @@ class Deletion(Measure):
     def _curve(self, case: Case, values: np.ndarray) -> Asking:
         cells = case.cells(values)
         counts = cells.counts(self.steps)
-        asked = []
+        inputs = []
         for count in counts:
             stays = cells.rank[0] < count if self.inserts else cells.rank[0] >= count
-            asked.append(case.hidden(stays.reshape(values.shape), self.baseline))
-        answer = yield AskScores(asked)
+            inputs.append(case.hidden(stays.reshape(values.shape), self.baseline))
+        answer = yield AskScores(inputs)
         return np.stack([counts / cells.total, answer.best])
 
     def number(self, value: Value) -> float:

@@ -115,8 +115,8 @@ class MaxBoxAcc(Measure):
         scaled = unit(values)
         for k, threshold in enumerate(np.linspace(0, 1, self.thresholds, endpoint=False)):
             region = (scaled >= threshold).astype(np.float32)
-            found = boxes(region, 1.0, largest=False)
-            best[k] = max((box_iou(one, true) for one in found for true in case.truth.boxes), default=0.0)
+            regions = boxes(region, 1.0, largest=False)
+            best[k] = max((box_iou(one, true) for one in regions for true in case.truth.boxes), default=0.0)
         return np.concatenate([best >= overlap for overlap in overlaps]).astype(float)
 
     def number(self, value: Value) -> float:

@@ -45,14 +45,14 @@ class Randomisation(Measure):
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the mean over the shares; a constant map is like nothing."""
         inputs = [self._noisy(case, k) for k in range(self.noises)] or None
-        own = values
+        reference = values
         if inputs is not None:
-            own = np.mean((yield AskMaps(inputs)), axis=0)
-        found = []
+            reference = np.mean((yield AskMaps(inputs)), axis=0)
+        correlations = []
         for share in self.shares:
             other = np.mean((yield AskMaps(inputs, random=share, alone=self.independent)), axis=0)
-            found.append(abs(np.nan_to_num(spearman(own.ravel(), other.ravel()))))
-        return float(np.mean(found))
+            correlations.append(abs(np.nan_to_num(spearman(reference.ravel(), other.ravel()))))
+        return float(np.mean(correlations))
 
     def _noisy(self, case: Case, number: int) -> Changed:
         def make() -> np.ndarray:
