@@ -114,9 +114,7 @@ def test_importing_imports_no_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "spec", ["resnet50", "nowhere:x", "torchvision:", "python:module", "a.jpg", "", "x.pt2@y:z"]
-)
+@pytest.mark.parametrize("spec", ["resnet50", "nowhere:x", "torchvision:", "a.jpg", "", "x.pt2@y:z"])
 def test_unknown_forms_list_the_known_ones(spec: str) -> None:
     message = refused(spec)
     for source in specs.sources():

@@ -52,3 +52,28 @@ def test_a_table_beside_pictures_is_no_input(tmp_path: Path) -> None:
     assert find_arrays(tmp_path) == [tmp_path / "a.csv"]
     (tmp_path / "a.png").write_bytes(b"")
     assert not holds_arrays([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((2, 2), np.int64), ["int64", "expected floating-point numbers, such as float32"]),
+        (np.zeros((0, 2)), ["shape (0, 2)", "one sequence per file"]),
+        (np.float64(1), ["shape ()", "expected (time, feature)"]),
+        (np.zeros((2, 2, 2)), ["shape (2, 2, 2)", "explain volumes and arrays of clips in Python"]),
+    ],
+)
+def test_arrays_that_are_no_sequence_are_told_in_one_line(
+    values: np.ndarray, words: list[str], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(ChronocamError) as error:
+        read_features(tmp_path / "a.npy")
+    one_line(error, "a.npy", *words)
+
+
+def test_an_archive_of_arrays_is_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=ROWS)
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(ChronocamError, match="is an archive of arrays; give each as"):
+        read_features(tmp_path / "a.npy")

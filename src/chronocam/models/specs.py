@@ -184,7 +184,7 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
         todo = "export it to ONNX, or give a python:package.module:factory, which may return cc.blackbox(f)"
         raise ModelError(f"`{spec}` is {reason}, which chronocam does not read; {todo}")
     name, at, _ = spec.partition("@")
-    if is_file(path := expanded(name)):
+    if name and is_file(path := expanded(name)):
         kind = "the file is of an unknown kind", f"expected one of {', '.join(FILES)}"
         whole = "the file is a whole network, which needs no architecture", f"give it as {name}"
         problem, todo = fault_of(path) or (whole if at and path.suffix.lower() in FILES else kind)
