@@ -100,7 +100,7 @@ def two(result: Result) -> Any:
 def by_hand(model: Any, x: Any, layer: str, changed: Any, change: int) -> np.ndarray:
     """The output of the whole model where the layer returns one of the changes."""
     path, _, number = layer.partition("#")
-    node, calls = KerasEngine(model)._nodes[path], iter(range(99))
+    node, calls = KerasEngine(model).nodes[path], iter(range(99))
     original = node.call
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -140,7 +140,7 @@ def changes(resumed: Resumed) -> list[Any]:
 def test_the_rest_of_a_model_gives_what_the_whole_gives(make: Any, inputs: Any, layer: str) -> None:
     model, x = make(), inputs(2)
     engine = KerasEngine(model)
-    before = [node.__dict__.get("call") for node in engine._nodes.values()]
+    before = [node.__dict__.get("call") for node in engine.nodes.values()]
     x = engine.adapt(x)
     resumed = engine.resume(x, layer)
     changed = changes(resumed)
@@ -154,7 +154,7 @@ def test_the_rest_of_a_model_gives_what_the_whole_gives(make: Any, inputs: Any, 
             expected = expected - expected[:, :1] + scores[rows, :1]
         np.testing.assert_allclose(scores[rows], expected, rtol=2e-4, atol=2e-5)
     np.testing.assert_allclose(numpy(resumed(changed, two)), scores, rtol=1e-6, atol=1e-7)
-    assert [node.__dict__.get("call") for node in engine._nodes.values()] == before
+    assert [node.__dict__.get("call") for node in engine.nodes.values()] == before
 
 
 def test_the_model_is_left_as_found_after_an_exception() -> None:
@@ -173,7 +173,7 @@ def test_the_model_is_left_as_found_after_an_exception() -> None:
             resumed(wrong, two)
     with pytest.raises(LayerError, match="input"):
         engine.resume(x, "input")
-    assert not any("call" in node.__dict__ for node in engine._nodes.values())
+    assert not any("call" in node.__dict__ for node in engine.nodes.values())
 
 
 def test_scores_alone_and_what_they_read() -> None:

@@ -187,7 +187,7 @@ def test_labels_that_come_with_a_batch_are_of_its_samples() -> None:
         ({}, ["dict holds no array"]),
         ([()], ["holds no array"]),
         ("cat.jpg", ["a str"]),
-        (3, ["a int"]),
+        (3, ["an int"]),
         (None, ["a NoneType"]),
     ],
 )

@@ -23,25 +23,22 @@ from chronocam.engines.base import (
     Learned,
     Recording,
     Request,
-    Result,
     Score,
-    Sight,
     Speechless,
     TextTower,
     as_given,
 )
-from chronocam.engines.geometry import Centers, UnknownGeometry
 from chronocam.engines.keras.attended import AttentionCalls, attended_in, attention_in
 from chronocam.engines.keras.attention import LAYERS, is_output
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.biases import biases_of
 from chronocam.engines.keras.blocks import BlockProgram, BlockScore, row_of_blocks
 from chronocam.engines.keras.compiled import NoScore, compiled, signature
-from chronocam.engines.keras.field import Fields, fields_of, keep_places
+from chronocam.engines.keras.geometry import KerasGeometry
+from chronocam.engines.keras.inputs import adapted
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import (
     axes_from,
-    first_tensor,
     is_frame_wise,
     is_recurrent,
     nodes_of,
@@ -56,14 +53,14 @@ from chronocam.engines.keras.program import (
 )
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.engines.keras.taps import guided_relu
-from chronocam.engines.names import child_at, part_at, split_call, split_entry
+from chronocam.engines.names import child_at, split_call, split_entry
 from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
 from chronocam.engines.structure import PlainStructure, plain_settings
-from chronocam.errors import InputError, LayerError, LayoutError, ModelError
+from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
 from chronocam.maps.attended import Attended
-from chronocam.types import INPUT, Array, Inputs, Window
+from chronocam.types import INPUT, Array, Inputs
 
 _PASS_ON = (
     "ActivityRegularization",
@@ -95,7 +92,7 @@ _OF_TRAINING = {
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
-class KerasEngine(Speechless, UnknownGeometry):
+class KerasEngine(Speechless, KerasGeometry):
     """Runs a `keras.Model` on the backend that Keras was started with.
 
     On TensorFlow and JAX arrays go in and come out as NumPy; on PyTorch they are its tensors.
@@ -114,25 +111,20 @@ class KerasEngine(Speechless, UnknownGeometry):
             )
         self.backend: Backend = backend()
         self.model = model
-        self._nodes = nodes_of(model)
+        self.nodes = nodes_of(model)
         self.feed: Feed = as_given
         self.learned: Learned = Learned()
         self._structure = PlainStructure()
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 
-    @cached_property
-    def may_move(self) -> bool:
-        """Whether some layer may move places."""
-        return not keep_places(self.model, self.channels_last)
-
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""
-        return self._structure.of([self.model, *self._nodes.values()], self._fingerprint)
+        return self._structure.of([self.model, *self.nodes.values()], self._fingerprint)
 
     def _fingerprint(self) -> Hashable:
         own = plain_settings(self.model).items()
-        parts = ((type(node), *plain_settings(node).values()) for node in self._nodes.values())
-        activations = (vars(node).get("activation") for node in self._nodes.values())
+        parts = ((type(node), *plain_settings(node).values()) for node in self.nodes.values())
+        activations = (vars(node).get("activation") for node in self.nodes.values())
         return (
             tuple((name, value) for name, value in own if name[0] != "_" and name not in _OF_TRAINING),
             tuple(parts),
@@ -147,25 +139,25 @@ class KerasEngine(Speechless, UnknownGeometry):
     @cached_property
     def channels_last(self) -> bool:
         """Whether the first layer that says has its channels last; what Keras is set to where none says."""
-        formats = (getattr(node, "data_format", None) for node in self._nodes.values())
+        formats = (getattr(node, "data_format", None) for node in self.nodes.values())
         return next(filter(None, formats), keras.config.image_data_format()) == "channels_last"
 
     @cached_property
     def stem(self) -> Stem | None:
         """The first convolution; None for a model without any."""
-        first = next((node for node in self._nodes.values() if isinstance(node, _CONVOLUTIONS)), None)
+        first = next((node for node in self.nodes.values() if isinstance(node, _CONVOLUTIONS)), None)
         return None if first is None else Stem(first.rank, int(first.kernel.shape[-2]) * first.groups)
 
     @cached_property
     def _of_heads(self) -> set[str]:
         """The paths of the layers within attention."""
-        holders = [f"{path}/" for path, node in self._nodes.items() if isinstance(node, LAYERS)]
-        return {path for path in self._nodes if path.startswith(tuple(holders))}
+        holders = [f"{path}/" for path, node in self.nodes.items() if isinstance(node, LAYERS)]
+        return {path for path in self.nodes if path.startswith(tuple(holders))}
 
     @cached_property
     def features(self) -> int | None:
         """How many features of each step a model of sequences takes; see `Engine.features`."""
-        nodes = self._nodes.values()
+        nodes = self.nodes.values()
         attends = any(isinstance(node, keras.layers.MultiHeadAttention) for node in nodes)
         if self.stem is not None or not (attends or any(map(is_recurrent, nodes))):
             return None
@@ -175,7 +167,7 @@ class KerasEngine(Speechless, UnknownGeometry):
     @cached_property
     def rescales(self) -> bool:
         """Whether layers or operations scale the inputs before anything else."""
-        kinds = [type(node).__name__ for node in self._nodes.values()]
+        kinds = [type(node).__name__ for node in self.nodes.values()]
         first = next((kind for kind in kinds if kind not in ("InputLayer", "ZeroPadding2D")), "")
         return first in _SCALE or any(kind in ("Rescaling", "Normalization") for kind in kinds)
 
@@ -190,7 +182,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         LayerError for an unknown one.
         """
         if isinstance(layer, keras.Operation):
-            path = next((path for path, node in self._nodes.items() if node is layer), None)
+            path = next((path for path, node in self.nodes.items() if node is layer), None)
             if path is None:
                 raise LayerError(
                     f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
@@ -202,11 +194,11 @@ class KerasEngine(Speechless, UnknownGeometry):
             return INPUT
         whole, call = split_call(str(layer))
         name, _ = split_entry(whole)
-        path = self._at_input(path_of(name, self._nodes)) + whole.removeprefix(name)
+        path = self._at_input(path_of(name, self.nodes)) + whole.removeprefix(name)
         return path if call is None else f"{path}#{call}"
 
     def _at_input(self, path: str) -> str:
-        return INPUT if isinstance(self._nodes[path], keras.layers.InputLayer) and "/" not in path else path
+        return INPUT if isinstance(self.nodes[path], keras.layers.InputLayer) and "/" not in path else path
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -215,12 +207,12 @@ class KerasEngine(Speechless, UnknownGeometry):
 
     def kernels(self) -> dict[str, Array]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
-        kernels = {path: kernels_of(node) for path, node in self._nodes.items()}
+        kernels = {path: kernels_of(node) for path, node in self.nodes.items()}
         return {path: array for path, array in kernels.items() if array is not None}
 
     def biases(self) -> dict[str, Adds]:
         """Return what layers add to what is proportional to their input; see `Engine.biases`."""
-        return biases_of(self._nodes)
+        return biases_of(self.nodes)
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs in the backend's own arrays (NumPy for TensorFlow and JAX), as the model takes them.
@@ -228,43 +220,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         Raises InputError for arrays that are not numbers or do not have the shape that the model was made
         for.
         """
-        taken = dict(inputs) if isinstance(inputs, Mapping) else inputs
-        specs = dict(enumerate(getattr(self.model, "inputs", None) or ()))
-        flat = keras.tree.flatten(taken)
-        if isinstance(taken, Mapping) and specs:
-            return self._by_name(taken)
-        if len(specs) not in (0, len(flat)):
-            raise InputError(
-                f"got {len(flat)} inputs; the model takes {len(specs)}: give a tuple or dict of them"
-            )
-        if isinstance(taken, Mapping):
-            return {name: self._adapted(x, None) for name, x in taken.items()}
-        if isinstance(taken, (tuple, list)):
-            return tuple(self._adapted(x, specs.get(i)) for i, x in enumerate(taken))
-        return self._adapted(taken, specs.get(0))
-
-    def _by_name(self, inputs: Mapping[str, Any]) -> Inputs:
-        """Return inputs in a dict, as `adapt` does: by the model's own keys, or the names of its inputs."""
-        own = self.model.input
-        specs = own if isinstance(own, Mapping) else {spec.name: spec for spec in self.model.inputs}
-        if set(inputs) != set(specs):
-            names, others = (", ".join(f"`{name}`" for name in some) for some in (specs, inputs))
-            raise InputError(f"inputs are by the names {others}; expected {names}")
-        return {name: self._adapted(x, specs[name]) for name, x in inputs.items()}
-
-    def _adapted(self, x: Array, spec: Any) -> Any:
-        values = self.backend.values(x)
-        kind = "f" if "float" in str(values.dtype) else getattr(values.dtype, "kind", "i")
-        if kind not in "fiub":
-            raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
-        if spec is not None:
-            _refuse_misfit(tuple(values.shape), tuple(spec.shape))
-            # Pixels as integers become floats where the model takes floats; numbers of tokens stay integers.
-            kind = "f" if "float" in str(spec.dtype) else kind
-        if kind == "f":
-            dtype = keras.config.floatx()
-            values = values.astype(dtype) if isinstance(values, np.ndarray) else keras.ops.cast(values, dtype)
-        return self.backend.tensor(values)
+        return adapted(self.model, self.backend, inputs)
 
     def trace(
         self,
@@ -294,7 +250,7 @@ class KerasEngine(Speechless, UnknownGeometry):
             calls.clear()
             each, final = trace(program, inputs, entries)
             for path, tensor in each:
-                node = self._nodes[path_at(path)]
+                node = self.nodes[path_at(path)]
                 kind = type(node).__name__
                 # Queries, keys and values have an axis of heads, which are not places.
                 changes = kind not in _PASS_ON and tensor is not final and path_at(path) not in self._of_heads
@@ -348,7 +304,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""
         if layer == INPUT:
             return None
-        node = axes_from(self._nodes[path_at(layer)])
+        node = axes_from(self.nodes[path_at(layer)])
         while isinstance(node, keras.layers.TimeDistributed):
             node = node.layer
         if isinstance(node, keras.Sequential):
@@ -358,11 +314,11 @@ class KerasEngine(Speechless, UnknownGeometry):
 
     def frame_wise(self, layer: str) -> bool:
         """Say whether only TimeDistributed and pointwise layers lead to it; see `Engine.frame_wise`."""
-        return layer != INPUT and is_frame_wise(self._nodes[path_at(layer)])
+        return layer != INPUT and is_frame_wise(self.nodes[path_at(layer)])
 
     def obstacle(self) -> str | None:
         """Say what keeps layers from view; see `Engine.obstacle`."""
-        hidden = next((node for node in self._nodes.values() if type(node).__name__ == "TFSMLayer"), None)
+        hidden = next((node for node in self.nodes.values() if type(node).__name__ == "TFSMLayer"), None)
         if hidden is None:
             return None
         return f"the TFSMLayer `{hidden.name}` hides its layers: give the Keras model that it was saved from"
@@ -378,7 +334,7 @@ class KerasEngine(Speechless, UnknownGeometry):
             )
 
         calls = self._attention(inputs, request) if request.sees_attention else None
-        taps = [] if calls is None else calls.taps(self._nodes, request)
+        taps = [] if calls is None else calls.taps(self.nodes, request)
         outputs = [tap for tap in taps if request.attended and is_output(tap)]
 
         def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> BackendRecording:
@@ -397,7 +353,7 @@ class KerasEngine(Speechless, UnknownGeometry):
             through = recorded(request.guided, (), self.backend.guided_relu)
         either = plain or through or (blocks and blocks[0])
         assert either is not None
-        seen = {} if calls is None or plain is None else calls.seen(self.backend, self._nodes, plain, request)
+        seen = {} if calls is None or plain is None else calls.seen(self.backend, self.nodes, plain, request)
         return Recording(
             either.scores,
             {layer: either.activations[layer] for layer in request.layers},
@@ -429,7 +385,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         outputs = list(filter(is_output, blocks.parts))
         found = self.backend.record(blocks, inputs, BlockScore(score, block), outputs, ())
         each = (
-            tuple(attended_in(self.backend, self._nodes, found, *call) for call in block)
+            tuple(attended_in(self.backend, self.nodes, found, *call) for call in block)
             for block in row.calls
         )
         return found, tuple(each)
@@ -461,7 +417,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         entry: Entry | None = None,
     ) -> Program:
         how = self.output_layer, guided, call, reads, self.feed, entry
-        return Program(self.model, self._nodes, layers, *how, state=self.structure())
+        return Program(self.model, self.nodes, layers, *how, state=self.structure())
 
     def _notes(self, recording: BackendRecording, call: Call | None, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []
@@ -473,58 +429,7 @@ class KerasEngine(Speechless, UnknownGeometry):
 
     @cached_property
     def _has_relu(self) -> bool:
-        return any(guided_relu(node, self.backend.guided_relu) is not None for node in self._nodes.values())
-
-    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
-        """Return, per grid axis, where each cell's receptive field has its centre; see `Geometry.centers`.
-
-        Raises LayoutError where a layer on the way is not known, or where no local path leads to the input.
-        """
-        fields = self._fields(inputs, layer, len(grid))
-        if fields is None:
-            raise LayoutError(
-                f"what the cells of layer `{layer}` see of the input is unknown: some layer before it has "
-                'no known extent; use align="half_pixel"'
-            )
-        return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
-
-    def sight(self, inputs: Inputs, layer: str, rank: int) -> Sight:
-        """Return what a layer sees of the input, as the layers before it say; see `Geometry.sight`."""
-        fields = self._fields(inputs, layer, rank)
-        windows = None if fields is None else tuple(Window(f.stride, f.low, f.high) for f in fields)
-        if not self.may_move:
-            return Sight(windows)
-        return Sight(windows, False, self._extent(inputs, layer))
-
-    def _extent(self, inputs: Inputs, layer: str) -> tuple[tuple[int, int], ...] | None:
-        """Return the first and last place that any cell of a layer sees, per axis of a sample."""
-        (path, entry), (_, number) = split_entry(layer), split_call(layer)
-
-        def score(result: Result) -> Array:
-            output = first_tensor(part_at(result.outputs[path][-1 if number is None else number], entry))
-            noise = np.random.default_rng(0).standard_normal(output.shape)
-            return keras.ops.reshape(keras.ops.sum(output * keras.ops.cast(noise, output.dtype)), (1, 1))
-
-        recording = self.record(inputs, score, Request([INPUT], gradients=[INPUT], reads=[path]))
-        if INPUT not in recording.gradients:
-            return None
-        seen = to_numpy(recording.gradients[INPUT][0])[0] != 0
-        each = [
-            np.flatnonzero(seen.any(axis=tuple(i for i in range(seen.ndim) if i != axis)))
-            for axis in range(1, seen.ndim)
-        ]
-        return tuple((int(at[0]), int(at[-1])) for at in each) if seen.any() else None
-
-    def _fields(self, inputs: Inputs, layer: str, rank: int) -> Fields:
-        calls: list[Fields] = []
-
-        def run(inputs: Inputs) -> None:
-            pictures = self.feed(inputs)
-            calls[:] = fields_of(program, pictures, layer, rank, self.channels_last)
-
-        program = Program(self.model, self._nodes, ())
-        self.backend.once(run, program, inputs)
-        return calls[-1] if calls else None
+        return any(guided_relu(node, self.backend.guided_relu) is not None for node in self.nodes.values())
 
 
 def _has_places(gradient: Array) -> bool:
@@ -558,37 +463,6 @@ def _with(
         return call
     each = gradients.get(call.path)
     return replace(call, output=outputs[at], gradient=None if each is None else each[at])
-
-
-def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
-    """Raise InputError where an input does not have the shape that the model was made for, batch aside."""
-    expected = (None, *expected[1:])
-    if len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected, strict=True)):
-        return
-    if len(shape) == len(expected) - 1 and expected[-1] == 1:  # Keras adds the axis itself
-        return
-    batch = expected[0]
-    sizes = ", ".join([str(batch or "batch"), *("any" if n is None else str(n) for n in expected[1:])])
-    unbatched = len(shape) == len(expected) - 1 and all(
-        e in (None, n) for n, e in zip(shape, expected[1:], strict=True)
-    )
-    if unbatched:
-        todo = "give inputs[None], or dataset.batch(32)"
-    elif len(shape) == len(expected) > 2 and shape[1] == expected[-1] != shape[-1]:
-        order = (0, *range(2, len(shape)), 1)
-        todo = f"inputs look channels-first: give inputs.transpose({', '.join(map(str, order))})"
-    elif len(shape) == len(expected) and shape[-1] == 1 and expected[-1] is not None:
-        todo = f"repeat the channel, np.repeat(inputs, {expected[-1]}, -1)"
-    elif len(shape) == len(expected) and (shape[-1], expected[-1]) == (4, 3):
-        todo = "drop the alpha channel, inputs[..., :3]"
-    elif len(shape) == len(expected) and (shape[-1], expected[-1]) == (3, 1):
-        todo = "make the inputs grey, inputs.mean(-1, keepdims=True)"
-    elif batch is not None and len(shape) == len(expected) and shape[0] != batch:
-        todo = f"the model was built for batches of {batch}: give batch_size={batch} and as many samples, or "
-        todo += "twice as many, …; or build it for batches of any size, with keras.Input(shape=)"
-    else:
-        todo = "resize the inputs, or build the model for them"
-    raise InputError(f"inputs have shape {shape}; expected ({sizes}): {todo}")
 
 
 def _looks_like_probabilities(outputs: np.ndarray | None) -> bool:

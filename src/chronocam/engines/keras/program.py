@@ -313,10 +313,11 @@ def _of_one_size(model: keras.Model, inputs: Inputs) -> str | None:
     rows = {x.shape[0] for x in keras.tree.flatten(inputs) if len(x.shape)}
     if len(sizes) != 1 or rows == sizes:
         return None
+    size = sizes.pop()
     return (
-        f"the model runs on batches of {sizes.pop()} alone, and samples are looked at singly; build it "
-        "anew with keras.Input(shape), which is for any batch size, and give that its weights: "
-        "new.set_weights(model.get_weights())"
+        f"the model runs on batches of {size} alone: give batch_size={size}, as many samples or a multiple, "
+        "and conv_layer=, which is searched for with one; or build it anew with keras.Input(shape), and give "
+        "that its weights, new.set_weights(model.get_weights())"
     )
 
 
