@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from chronocam.explanation import COPIES, Explanation, late
+from chronocam.explanation import COPIES, Explanation
+from chronocam.explanation.late import late
 from chronocam.joint.inputs.batches import Batch
 from chronocam.joint.layers.default_layer import Chosen
 from chronocam.joint.layers.several import Place

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.explanation import COPIES, late
+from chronocam.explanation import COPIES
+from chronocam.explanation.late import late
 from chronocam.joint.look.look import Look
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media.clips.preprocess import ClipPreprocess
