@@ -164,18 +164,18 @@ class Drawing:
 
     def copies(self, inputs: Media) -> tuple[Stills, ...]:
         """Return small copies of `inputs`, one per sample; see `Explanation.with_pictures`."""
-        given = self._each(inputs)
-        if isinstance(given, (list, tuple)) and given:
-            if all(isinstance(one, Stills) for one in given):
-                self._check_count(given)
-                return tuple(given)
-            if all(isinstance(one, MEDIA) for one in given) and not self.of_signals:
-                self._check_count(given)
-                return tuple(map(self._whole, given))
+        media = self._each(inputs)
+        if isinstance(media, (list, tuple)) and media:
+            if all(isinstance(one, Stills) for one in media):
+                self._check_count(media)
+                return tuple(media)
+            if all(isinstance(one, MEDIA) for one in media) and not self.of_signals:
+                self._check_count(media)
+                return tuple(map(self._whole, media))
         keep: Callable[[Media], Stills] = stills if self.of_clips else still
         copies = map(keep, self._media(inputs))
         return (
-            tuple(replace(one, unit="slice") for one in copies) if self._of_volumes(given) else tuple(copies)
+            tuple(replace(one, unit="slice") for one in copies) if self._of_volumes(media) else tuple(copies)
         )
 
     def _of_volumes(self, given: Media) -> bool:
@@ -193,14 +193,12 @@ class Drawing:
         if isinstance(opened, Clip):
             (clip,) = to_clips([opened], self.explanation.input_size[0])
             height, width = clip.pixels.shape[1:3]
-            known = isinstance(preprocess, ClipPreprocess)
-            return stills(clip, seen=preprocess.region(width, height) if known else None)
+            of_clips = isinstance(preprocess, ClipPreprocess)
+            return stills(clip, seen=preprocess.region(width, height) if of_clips else None)
         name = medium if isinstance(medium, (str, Path)) else getattr(medium, "filename", "")
         picture = opened.convert("RGB")
-        known = isinstance(preprocess, Preprocess)
-        return still(
-            np.asarray(picture), Path(name).name, preprocess.region(*picture.size) if known else None
-        )
+        seen = preprocess.region(*picture.size) if isinstance(preprocess, Preprocess) else None
+        return still(np.asarray(picture), Path(name).name, seen)
 
     def _evidence(self, inputs: Media) -> list[tuple[Clip, list[Evidence]]]:
         """Return each sample's clip, black without `inputs`, and the overlays drawn on it."""

@@ -160,16 +160,16 @@ def _widened(part: Explanation, width: int) -> Explanation:
 
 
 def _joined_attention(parts: Sequence[Attention | None]) -> Attention | None:
-    known = [part for part in parts if part is not None]
-    if not known:
+    some = [part for part in parts if part is not None]
+    if not some:
         return None
-    weights = np.concatenate([part.weights for part in known])
-    return Attention(weights, np.concatenate([part.contributions for part in known]))
+    weights = np.concatenate([part.weights for part in some])
+    return Attention(weights, np.concatenate([part.contributions for part in some]))
 
 
 def _joined_arrays(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    known = [part for part in parts if part is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
+    arrays = [part for part in parts if part is not None]
+    return np.concatenate(arrays) if len(arrays) == len(parts) else None
 
 
 def _joined_copies(parts: Sequence[Explanation]) -> np.ndarray | None:

@@ -290,8 +290,8 @@ class Explanation:
         if of_clips and suffix in VIDEOS:
             return drawing_of(self).video(path, inputs)
         if suffix not in PICTURES:
-            known = ", ".join([PAGE, *(VIDEOS[:2] if of_clips else ()), *PICTURES])
-            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
+            suffixes = ", ".join([PAGE, *(VIDEOS[:2] if of_clips else ()), *PICTURES])
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {suffixes}")
         return save_figure(self.plot(inputs), path)
 
     def on_page(self, sample: int) -> SampleMaps | SampleWords:
@@ -365,8 +365,8 @@ class Explanation:
 
     def _repr_html_(self) -> str | None:
         """Return the page for a notebook: the first samples, in a sandboxed frame."""
-        known = len(self) if self.pictures is not None or self.copies is None else len(self.copies)
-        return framed(self, self.method, self._title(), known) or None
+        drawn = len(self) if self.pictures is not None or self.copies is None else len(self.copies)
+        return framed(self, self.method, self._title(), drawn) or None
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first samples for what shows no pages."""

@@ -310,16 +310,16 @@ class SequenceExplanation:
 
     def drawn(self, sample: int) -> Sequenced:
         """Return what plots and pages show of one sample."""
-        own = self.own()[sample] if self.consecutive else None
+        profiles = self.own()[sample] if self.consecutive else None
         return Sequenced(
             self._of(sample),
             [str(info) for info in self.targets[sample]],
             self.scores[sample],
             {name: values[sample] for name, values in self.ledger.items()},
             self.steps,
-            own,
-            None if own is None or len(own) < 2 else self._settling_curve(sample),
-            None if own is None else self._lag_curve(sample),
+            profiles,
+            None if profiles is None or len(profiles) < 2 else self._settling_curve(sample),
+            None if profiles is None else self._lag_curve(sample),
         )
 
     def on_page(self, sample: int) -> SampleRelevance:
@@ -358,8 +358,8 @@ class SequenceExplanation:
         if path.suffix.lower() == PAGE:
             return write_page(path, self._title(), items_of({self.method: self}))
         if path.suffix.lower() not in PICTURES:
-            known = ", ".join([PAGE, *PICTURES])
-            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
+            suffixes = ", ".join([PAGE, *PICTURES])
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {suffixes}")
         return save_figure(self.plot(sample), path)
 
     def show(self) -> Path | None:

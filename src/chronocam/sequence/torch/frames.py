@@ -71,11 +71,11 @@ def clip_features(model: nn.Module, clips: Tensor) -> Tensor:
         raise ModelError(
             f"a {type(model).__name__} has no `features` and `from_features`, such as CNNLSTM has"
         )
-    found = scoped(_found)(model, clips)
-    if not isinstance(found, Tensor) or found.ndim != 3:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    features = scoped(_found)(model, clips)
+    if not isinstance(features, Tensor) or features.ndim != 3:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else f"a {type(features).__name__}"
         raise ModelError(f"`features` of {tuple(clips.shape)} gives {shape}; expected (batch, time, feature)")
-    return found
+    return features
 
 
 def _found(scope: ExitStack, model: Any, clips: Tensor) -> Any:
