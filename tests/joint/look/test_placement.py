@@ -1272,3 +1272,22 @@ def test_few_cells_lean_their_own_way_or_not() -> None:
     assert not leans(own[::-1], squares)  # along the other axis alone
     many = np.stack(np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), indexing="ij"))
     assert not leans(many, np.ones((8, 8)))
+
+
+class Inner(nn.Module):
+    """Convolutions that pad nothing, so that its cells look at the middle of the picture alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.index_select(3, torch.arange(x.shape[3]))  # which may move places, for all that is known
+        return self.fc(self.second(self.first(x).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cells_that_look_on_slowly_from_further_in_see_one_place_each(seed: int) -> None:
+    torch.manual_seed(seed)
+    x = torch.rand(1, 3, 10, 10, generator=torch.Generator().manual_seed(seed))
+    assert cc.HiResCAM(Inner().eval(), "second").explain(x, 1).maps.shape == (1, 1, 6, 6)

@@ -203,12 +203,23 @@ class Ramps:
         Parts of a picture that are stacked or added up are in order: each goes over the whole grid. But cells
         that see n such places look on 1/n as fast as they should, and a wave of n periods over the input
         moves them by their place in a part, not by their place in the whole. Where they see so much that it
-        moves all of them alike, that stays open. It takes a pass where cells look on so slowly.
+        moves all of them alike, that stays open. It takes a pass where cells look on so slowly, and another
+        draw before it is said: the noise of one may say so of few channels.
         """
         if self.look.tiles is not None or len(self.look.grid) > 2:
             return None
         if not self._draws:
             self.draw()
+        axes = self._seeing_several(layer, layout)
+        if axes and self._draws < 2:
+            self.draw()
+            axes = self._seeing_several(layer, layout)
+        names = " and ".join(_NAMES[len(self.look.grid)][axis] for axis in axes)
+        stacked = "as where parts of a picture are stacked or added up"
+        return f"its {names} see several places each, {stacked}" if axes else None
+
+    def _seeing_several(self, layer: str, layout: Layout) -> list[int]:
+        """Return the axes along which cells see several places, as the last draw says."""
         waves: dict[int, _Wave] = {}
         for axis, looks, places in _along(*without_padding(*self._sums(layer, layout))):
             slope = (looks[axis] - looks[axis].mean()) @ places / (places @ places)
@@ -218,10 +229,7 @@ class Ramps:
                 wave = _Wave(round((high - low + 1) / size / slope), low, high)
                 if 1 < wave.periods <= len(places) // 2:
                     waves[axis] = wave
-        axes = [axis for axis in waves if self._waves_elsewhere(layer, layout, axis, waves)]
-        names = " and ".join(_NAMES[len(self.look.grid)][axis] for axis in axes)
-        stacked = "as where parts of a picture are stacked or added up"
-        return f"its {names} see several places each, {stacked}" if axes else None
+        return [axis for axis in waves if self._waves_elsewhere(layer, layout, axis, waves)]
 
     def _waves_elsewhere(self, layer: str, layout: Layout, axis: int, waves: Mapping[int, _Wave]) -> bool:
         """Say whether the wave along an axis moves cells by another place than their own.
@@ -243,8 +251,22 @@ class Ramps:
         squares, products = (d**2).sum(others), (d * e).sum(others)
         (moving,) = np.nonzero(squares)
         seen = products[moving] / squares[moving]
-        own = _Wave(waves[axis].periods, 0, len(moving) - 1).over(len(moving))
-        return bool(seen.std() > WAVES * abs(seen.mean())) and _correlation(seen, own) < 0.5
+        own = [_Wave(waves[axis].periods, 0, len(moving) - 1).over(len(moving))]
+        if not waves[axis].periods % 2:  # of odd ones, the middle of the input is as the middle of each part
+            own.append(waves[axis].at(self._line(layer, layout, axis)[moving]))
+        elsewhere = all(_correlation(seen, one) < 0.5 for one in own)
+        return elsewhere and bool(seen.std() > WAVES * abs(seen.mean()))
+
+    def _line(self, layer: str, layout: Layout, axis: int) -> np.ndarray:
+        """Return the places of the input at which cells look, on the line through them, that see one each.
+
+        Cells of convolutions that pad nothing look on as slowly as those that see several, from further in.
+        """
+        every = {at: (looks[at], places) for at, looks, places in _along(*self._sums(layer, layout))}
+        looks, places = every[axis]
+        slope = (looks - looks.mean()) @ places / (places @ places)
+        line: np.ndarray = (1 + looks.mean() + slope * places) / 2 * (self.look.grid[axis] - 1)
+        return line
 
     def _contradict(self, layer: str, layout: Layout, sums: Sums) -> bool:
         verdict = self.verdict(layer, layout, sums=sums, steep=CLEAR)
@@ -349,8 +371,12 @@ class _Wave:
 
     def over(self, places: int) -> np.ndarray:
         """Return it at each of so many places."""
-        at = (np.arange(places) - self.low + 0.5) / (self.high - self.low + 1)
-        wave: np.ndarray = (1 + np.sin(2 * np.pi * self.periods * at)) / 2
+        return self.at(np.arange(places))
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """Return it at places of the input."""
+        share = (places - self.low + 0.5) / (self.high - self.low + 1)
+        wave: np.ndarray = (1 + np.sin(2 * np.pi * self.periods * share)) / 2
         return wave
 
 
