@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import LayerError, LayoutError
 from chronocam.joint.look.look import look_at
-from chronocam.joint.look.ramps import CLEAR, Ramps, follows, is_sure, leans
+from chronocam.joint.look.order import CLEAR, follows, is_sure, leans
+from chronocam.joint.look.ramps import Ramps
 from chronocam.joint.look.subject import Subject
 from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
 

@@ -15,13 +15,33 @@ so that a unit which the noise switches on stays on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from chronocam.joint.look.order import (
+    CLEAR,
+    IN_ORDER,
+    NAMES,
+    STEEP,
+    along,
+    correlation,
+    disorder,
+    follows,
+    follows_within,
+    is_sure,
+    leans,
+    looks_elsewhere,
+    may_be_chance,
+    mixes,
+    order_in_words,
+    scattered,
+    strays,
+    without_padding,
+)
 from chronocam.layouts import Layout, PatchRows, WindowRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import to_numpy
@@ -37,36 +57,6 @@ STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
 SMALL: Final = 1e-3
 """How far it is moved where the measure is to be exact, and not only the sign of it to be safe."""
 
-IN_ORDER: Final = 0.8
-"""The least correlation of where cells look with where they are: true grids had 0.85 to 1, false ones less
-than 0.65."""
-
-LEAST_SLOPE: Final = 0.02
-"""Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
-
-UNEVEN: Final = 0.2
-"""Of the slopes along rows and columns the lesser by the greater, below which its order may be chance."""
-
-SURE: Final = 0.95
-"""The correlation that tells such an order from chance."""
-
-FEW: Final = 4
-"""Cells along an axis that are too few for a correlation to say much: a slope of `STEEP` does."""
-
-STEEP: Final = 0.1
-
-CLEAR: Final = 0.25
-"""The slope along so few cells that contradicts what the kind of a layer says: noise has 0.2 where each of
-them sees nearly all of the input."""
-
-ASLANT: Final = 0.7
-"""Of the slope along an axis that along another, above which cells follow neither, as where a picture and its
-transpose are added up."""
-
-STRAY: Final = 0.15
-"""How far cells that follow no axis look from any line, at least, where that contradicts the kind of a layer:
-true grids had 0.13 at most, with a correlation of 0.98, pictures side by side 0.17 to 0.47."""
-
 ALONE: Final = 0.75
 """The slope of narrow cells, by the share of the input that they lie on, below which they may see several
 places of it: n of them have 1/n, one has 0.85 and more."""
@@ -74,19 +64,6 @@ places of it: n of them have 1/n, one has 0.85 and more."""
 WAVES: Final = 0.2
 """How far a wave over the input spreads what cells see of it, at least, by their mean, to say anything:
 it is 0.7 in the input itself, and 0 where they see more than its periods."""
-
-SHARP: Final = 0.5
-"""The slope along at most `FEW` cells above which their order in the first draw is not chance."""
-
-SPREAD: Final = 0.3
-"""How far the places where cells look are spread, at most, where they all look at the whole input."""
-
-OWN: Final = 0.6
-"""The least correlation of where single cells look with where they are, unless they hardly look anywhere:
-true grids had 0.75 to 1, and those in the order of blocks or windows 0.33 to 0.53."""
-
-ASIDE: Final = 0.3
-"""How far such cells look from where they are, at least: 0.35 to 0.59; what mixes all places had 0.1."""
 
 DRAWS: Final = 3
 """How many draws of noise are averaged where the first leaves it open."""
@@ -214,16 +191,16 @@ class Ramps:
         if axes and self._draws < 2:
             self.draw()
             axes = self._seeing_several(layer, layout)
-        names = " and ".join(_NAMES[len(self.look.grid)][axis] for axis in axes)
+        names = " and ".join(NAMES[len(self.look.grid)][axis] for axis in axes)
         stacked = "as where parts of a picture are stacked or added up"
         return f"its {names} see several places each, {stacked}" if axes else None
 
     def _seeing_several(self, layer: str, layout: Layout) -> list[int]:
         """Return the axes along which cells see several places, as the last draw says."""
         waves: dict[int, _Wave] = {}
-        for axis, looks, places in _along(*without_padding(*self._sums(layer, layout))):
+        for axis, looks, places in along(*without_padding(*self._sums(layer, layout))):
             slope = (looks[axis] - looks[axis].mean()) @ places / (places @ places)
-            if 1 / len(places) < slope < ALONE and _correlation(looks[axis], places) >= IN_ORDER:
+            if 1 / len(places) < slope < ALONE and correlation(looks[axis], places) >= IN_ORDER:
                 size = self.look.grid[axis]
                 low, high = (self.look.places.part(layer) or {axis: (0, size - 1)})[axis]
                 wave = _Wave(round((high - low + 1) / size / slope), low, high)
@@ -240,8 +217,8 @@ class Ramps:
         if key not in self._waved:
             noise = moved.noise
             axes = [i for i in range(1, noise.ndim) if i != self.look.channel_axis]
-            for along, wave in waves.items():
-                at = axes[along]
+            for axis_of_grid, wave in waves.items():
+                at = axes[axis_of_grid]
                 noise = noise * wave.over(noise.shape[at]).reshape(
                     [-1 if i == at else 1 for i in range(noise.ndim)]
                 )
@@ -254,7 +231,7 @@ class Ramps:
         own = [_Wave(waves[axis].periods, 0, len(moving) - 1).over(len(moving))]
         if not waves[axis].periods % 2:  # of odd ones, the middle of the input is as the middle of each part
             own.append(waves[axis].at(self._line(layer, layout, axis)[moving]))
-        elsewhere = all(_correlation(seen, one) < 0.5 for one in own)
+        elsewhere = all(correlation(seen, one) < 0.5 for one in own)
         return elsewhere and bool(seen.std() > WAVES * abs(seen.mean()))
 
     def _line(self, layer: str, layout: Layout, axis: int) -> np.ndarray:
@@ -262,7 +239,7 @@ class Ramps:
 
         Cells of convolutions that pad nothing look on as slowly as those that see several, from further in.
         """
-        every = {at: (looks[at], places) for at, looks, places in _along(*self._sums(layer, layout))}
+        every = {at: (looks[at], places) for at, looks, places in along(*self._sums(layer, layout))}
         looks, places = every[axis]
         slope = (looks - looks.mean()) @ places / (places @ places)
         line: np.ndarray = (1 + looks.mean() + slope * places) / 2 * (self.look.grid[axis] - 1)
@@ -286,7 +263,7 @@ class Ramps:
 
     def order(self, layer: str, layout: Layout) -> str:
         """Return where the cells of a layer, laid out like this, look instead, in words."""
-        return _order_in_words(*self._sums(layer, layout))
+        return order_in_words(*self._sums(layer, layout))
 
     def disorder(self, layer: str, layout: Layout) -> float:
         """Return by how much the order in which cells look misses that of their places: 0 to 2."""
@@ -298,7 +275,7 @@ class Ramps:
         Whole rows and columns may look in order where cells are exchanged between them, as by windows. Noise
         scatters single cells too: it is averaged over all draws before that is said.
         """
-        while self._scatters(layer, layout):
+        while scattered(*self._sums(layer, layout)):
             if self._draws >= DRAWS:
                 return True
             self.draw()
@@ -307,17 +284,6 @@ class Ramps:
     def cells(self, layer: str, layout: Layout) -> int:
         """Return how many cells a layer has, laid out like this."""
         return self._sums(layer, layout)[1].size
-
-    def _scatters(self, layer: str, layout: Layout) -> bool:
-        products, squares = self._sums(layer, layout)
-        for axis, cells in enumerate(squares.shape):
-            along = (2 * np.arange(cells) + 1) / cells - 1
-            place = along.reshape([-1 if i == axis else 1 for i in range(squares.ndim)])
-            places = np.broadcast_to(place, squares.shape).ravel()
-            looks = (products[axis] / np.maximum(squares, 1e-300)).ravel()
-            if cells > 1 and _correlation(looks, places) < OWN and _off_line(looks, places) > ASIDE:
-                return True
-        return False
 
     def mixes(self, layer: str, layout: Layout) -> bool:
         """Say whether all cells of a layer, laid out like this, look at about the same place."""
@@ -357,10 +323,6 @@ class _Moved:
     noise: np.ndarray
 
 
-_NAMES: Final = {1: ("cells",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
-"""What cells along each axis of a grid are called."""
-
-
 @dataclass(frozen=True)
 class _Wave:
     """A wave between 0 and 1 of so many periods, from place `low` of the input to place `high`."""
@@ -391,203 +353,6 @@ def moves(base: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """
     finite = np.logical_and.reduce([np.isfinite(one) for one in (base, *others)])
     return [np.subtract(other, base, out=np.zeros_like(base), where=finite) for other in others]
-
-
-def follows(products: np.ndarray, squares: np.ndarray, steep: float = STEEP) -> bool | None:
-    """Say whether cells look along each axis in their own order, and along no other axis more.
-
-    products, squares: see `Ramps`. None where noise leaves it open, and where no cell moves.
-    steep: the slope from which a few cells say it.
-    """
-    if not squares.any():
-        return None
-    verdicts = []
-    along: dict[int, tuple[float, float]] = {}
-    for axis, looks, places in _along(products, squares):
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        verdicts.append(_in_order(looks[axis], places, slopes, axis, steep))
-        along[axis] = slopes[axis], _correlation(looks[axis], places)
-    if False in verdicts:
-        return False
-    if None in verdicts or not verdicts:
-        return None
-    return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
-
-
-def follows_within(products: np.ndarray, squares: np.ndarray, windows: int) -> bool:
-    """Say whether steps follow the input's places within their windows too, as features of one step do not.
-
-    products, squares: see `Ramps`.
-    """
-    looks = (products[0] / np.maximum(squares, 1e-300)).reshape(windows, -1)
-    places = np.broadcast_to(np.arange(looks.shape[1]), looks.shape)
-    return _correlation((looks - looks.mean(axis=1, keepdims=True)).ravel(), places.ravel()) > OWN
-
-
-def is_sure(verdict: bool | None, products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether another draw of noise would leave a verdict of `follows` as it is.
-
-    It stays open where nothing moves, and along a few cells that look at the same place. It stays false where
-    the correlation of many cells is low.
-    """
-    if not squares.any():
-        return True
-    for axis, looks, places in _along(products, squares):
-        cells = len(places)
-        if verdict is None and cells < FEW:
-            slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-            if np.abs(slopes).max() < STEEP:
-                return True
-        if verdict is False and _correlation(looks[axis], places) + 3 / np.sqrt(cells) < IN_ORDER:
-            return True
-    return False
-
-
-def may_be_chance(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether few cells along an axis see so much that they may look in order by chance.
-
-    products, squares: see `Ramps`.
-    """
-    return any(
-        len(places) <= FEW and (looks[axis] - looks[axis].mean()) @ places / (places @ places) < SHARP
-        for axis, looks, places in _along(products, squares)
-    )
-
-
-def leans(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether there are few cells, and they clearly look in their own order along each axis.
-
-    Noise of one draw may show them look more along another axis. products, squares: see `Ramps`.
-    """
-    few, slopes = False, []
-    for axis, looks, places in _along(products, squares):
-        few |= len(places) <= FEW
-        slopes.append((looks[axis] - looks[axis].mean()) @ places / (places @ places))
-    return few and min(slopes) > CLEAR
-
-
-def strays(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether cells along an axis clearly look elsewhere than in a line, as where it was joined of parts.
-
-    products, squares: see `Ramps`.
-    """
-    for axis, looks, places in _along(products, squares):
-        own = looks[axis]
-        if len(places) > FEW and _correlation(own, places) < IN_ORDER and _off_line(own, places) > STRAY:
-            return True
-    return False
-
-
-def _off_line(looks: np.ndarray, places: np.ndarray) -> float:
-    """Return how far cells look from the line that fits where they are best."""
-    centred = looks - looks.mean()
-    return float((centred - (centred @ places) / (places @ places) * places).std())
-
-
-def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether cells clearly look backwards along an axis, or along another one in its place.
-
-    products, squares: see `Ramps`.
-    """
-    for axis, looks, places in _along(products, squares):
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        strongest = int(np.abs(slopes).argmax())
-        order = abs(_correlation(looks[strongest], places))
-        if order > IN_ORDER and abs(slopes[strongest]) > STEEP and (strongest != axis or slopes[axis] < 0):
-            return True
-    return False
-
-
-def _chance(rows: tuple[float, float] | None, columns: tuple[float, float] | None) -> bool:
-    """Say whether the order of cells along one axis may be chance: along the other they see far more sharply.
-
-    rows, columns: slope and correlation along each; None for an axis of one cell.
-    """
-    if rows is None or columns is None or min(rows[0], columns[0]) <= 0:
-        return False
-    slope, correlation = min(rows, columns)
-    return slope < UNEVEN * max(rows, columns)[0] and correlation < SURE
-
-
-def disorder(products: np.ndarray, squares: np.ndarray) -> float:
-    """Return 1 less the least correlation, of all axes, of where cells look with where they are.
-
-    products, squares: see `Ramps`.
-    """
-    along = _along(products, squares)
-    return 1 - min((_correlation(looks[axis], places) for axis, looks, places in along), default=0.0)
-
-
-def _along(products: np.ndarray, squares: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield each axis of more than one cell, where its cells look along every axis, and where they are."""
-    for axis, cells in enumerate(squares.shape):
-        if cells == 1:
-            continue
-        others = tuple(i for i in range(squares.ndim) if i != axis)
-        total = squares.sum(axis=others)
-        looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
-        yield axis, looks, (2 * np.arange(cells) + 1) / cells - 1
-
-
-def without_padding(products: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both without the rows and columns of cells that nothing moves, as around a picture.
-
-    products, squares: see `Ramps`.
-    """
-    for axis in range(squares.ndim):
-        total = squares.sum(axis=tuple(i for i in range(squares.ndim) if i != axis))
-        if total.any():
-            (moving,) = np.nonzero(total)
-            products, squares = products.take(moving, axis + 1), squares.take(moving, axis)
-    return products, squares
-
-
-def _correlation(looks: np.ndarray, places: np.ndarray) -> float:
-    return float(np.corrcoef(looks, places)[0, 1]) if np.ptp(looks) else 0.0
-
-
-def mixes(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether all cells that move look at about the same place: each of them sees all places.
-
-    products, squares: see `Ramps`.
-    """
-    moving = squares > 0
-    looks = products[:, moving] / squares[moving]
-    return bool(moving.any() and (looks.std(axis=1) < SPREAD).all())
-
-
-def _in_order(
-    looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int, steep: float
-) -> bool | None:
-    steepest = np.abs(slopes).max()
-    if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
-        return None if steepest < steep else bool(slopes[axis] == steepest)
-    if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
-        return False
-    if slopes[axis] > CLEAR and np.delete(np.abs(slopes), axis).max(initial=0) > ASLANT * slopes[axis]:
-        return False
-    correlation = _correlation(looks, places)
-    if correlation >= IN_ORDER:
-        return True
-    return None if correlation > IN_ORDER - 0.3 else False
-
-
-def _order_in_words(products: np.ndarray, squares: np.ndarray) -> str:
-    """Return where cells look, as far as that is clear; products, squares: see `Ramps`."""
-    names = _NAMES[squares.ndim]
-    said = []
-    for axis, looks, places in _along(products, squares):
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        strongest = int(np.abs(slopes).argmax())
-        if abs(_correlation(looks[strongest], places)) < IN_ORDER or abs(slopes[strongest]) < STEEP:
-            said.append(
-                f"its {names[axis]} follow no axis, as where a picture is joined with its mirror image"
-            )
-        elif strongest != axis:
-            said.append(f"its {names[axis]} follow the input's {names[strongest]}")
-        elif slopes[axis] < 0:
-            said.append(f"its {names[axis]} lie backwards")
-    return ", ".join(said) or "its cells look at other places"
 
 
 def outputs_of(look: Look, layers: Sequence[str]) -> Outputs:
