@@ -50,7 +50,7 @@ class OneCell(Repeated):
             stored, count = self._stored, len(self._cells)
             copies = stored.expand(count, *stored.shape).flatten(3).clone()
             others = self._others.view(count, *stored.shape[:2])
-            copies[torch.arange(count), :, :, self._cells] = others
+            copies[torch.arange(count, device=others.device), :, :, self._cells] = others
             self._copies = copies.view(count * len(stored), *stored.shape[1:])
         return self._copies
 
