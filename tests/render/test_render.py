@@ -39,6 +39,12 @@ def test_colour_map_by_name():
         overlay(GREY, value, "rainbows")
 
 
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan"), "half"])
+def test_an_opacity_that_is_none_is_refused(alpha):
+    with pytest.raises(InputError, match=f"alpha is {alpha}; expected an opacity from 0 to 1"):
+        overlay(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2)), alpha=alpha)
+
+
 def test_strength_shares_a_scale_in_its_scope_and_keeps_signs():
     maps = np.zeros((2, 2, 2, 2), dtype=np.float32)
     maps[0, 0], maps[0, 1], maps[1, 0] = 4, -1, 2

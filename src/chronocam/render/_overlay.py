@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, check_real
 from chronocam.maps.arrays import to_numpy
 from chronocam.maps.normalize import Scope, scope_axes
 from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL, WARM
@@ -70,13 +70,14 @@ def overlay(
 
     `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno,
     without its dark end, or a blue-red diverging map where a value is negative, or `signed` says that one may
-    be. Raises InputError for an unknown one.
+    be. Raises InputError for an unknown one, and for an opacity beyond 0 and 1.
 
     Example:
     >>> picture = np.full((2, 2, 3), 100, np.uint8)
     >>> cc.render.overlay(picture, np.array([[0.0, 1.0], [0.0, 0.0]]))[0].tolist()
     [[100, 100, 100], [206, 208, 145]]
     """
+    check_real("alpha", alpha, "an opacity from 0 to 1", most=1.0)
     signed = bool((value < 0).any()) if signed is None else signed
     colours = colour_map(cmap or (DIVERGING if signed else WARM))((value + 1) / 2 if signed else value)
     opacity = (alpha * np.abs(value))[..., None]

@@ -396,3 +396,11 @@ def test_an_enlarged_picture_is_explained_where_it_is_not_yet_enlarged() -> None
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = cc.GradCAM(seeded(Enlarged)).explain(x, lambda y: y[:, :, 8:12, 8:12].mean((1, 2, 3)))
     assert found.layer == "body"
+
+
+def test_a_network_without_a_grid_is_told_of_methods_of_the_input() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 4)).eval()
+    x = torch.rand(1, 3, 4, 4)
+    with pytest.raises(LayerError, match=r"no layer .* or take a method of the input such as cc\.Occlusion"):
+        cc.GradCAM(net).explain(x, 1)
+    assert cc.Occlusion(net, window=2, stride=2).explain(x, 1).maps.shape == (1, 1, 4, 4)

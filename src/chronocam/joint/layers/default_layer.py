@@ -418,7 +418,7 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -
             "the input such as cc.IntegratedGradients, says which steps count"
         )
     if order is None:
-        return f"{follows}; name conv_layer= and layout="
+        return f"{follows}; name conv_layer= and layout=, or take a method of the input such as cc.Occlusion"
     todo = "name conv_layer= and layout=, a function that puts them in the input's order"
     return f"{follows}, which it turns or mixes: {order}; {todo}"
 
