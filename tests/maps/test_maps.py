@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy, widen
-from chronocam.maps.combine import magnitude_of_products, principal_component
+from chronocam.maps.combine import magnitude_of_products, principal_component, weighted_sum
 from chronocam.maps.fuse import fuse
 from chronocam.maps.normalize import normalize
 from chronocam.maps.regions import boxes
@@ -489,3 +489,21 @@ def test_gradients_that_are_in_memory_once_are_as_large_as_others(
         gradients = once if make is torch.as_tensor else once.numpy()
         found = to_numpy(magnitude_of_products(gradients, make(activations)))
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("samples", [1, 3])  # with weights of their own
+def test_maps_of_more_classes_than_cells_are_the_same_sums(
+    array: Callable[[np.ndarray], Any], samples: int
+) -> None:
+    weights, activations = drawn(samples, 300, 5), drawn(3, 5, 2, 4, seed=1)
+    every = np.broadcast_to(weights, (3, 300, 5))
+    # As rows of a linear layer are: one in memory for all samples.
+    given = every if array is np.asarray else torch.from_numpy(weights).expand(3, -1, -1)
+    cells = np.broadcast_to(every[..., None, None], (3, 300, 5, 2, 4))
+    cells = cells if array is np.asarray else given[..., None, None].expand(-1, -1, -1, 2, 4)
+    maps = weighted_sum(given, array(activations))
+    np.testing.assert_allclose(maps, np.einsum("btc,bchw->bthw", every, activations), atol=1e-12)
+    sums = magnitude_of_products(cells, array(activations))
+    expected = np.einsum("btc,bchw->bt", abs(every), abs(activations))
+    np.testing.assert_allclose(sums, expected, atol=1e-12)
