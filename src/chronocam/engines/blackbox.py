@@ -7,24 +7,11 @@ from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
-from chronocam.engines.base import (
-    Adds,
-    Call,
-    Feed,
-    LayerCall,
-    Learned,
-    Recording,
-    Request,
-    Result,
-    Resumed,
-    Score,
-    Speechless,
-    TextTower,
-    as_given,
-)
+from chronocam.engines.base import Adds, LayerCall, Learned, Speechless, TextTower
 from chronocam.engines.geometry import UnknownGeometry
 from chronocam.engines.misfit import FAILURES, failure
 from chronocam.engines.outputs import scores_in
+from chronocam.engines.recording import Call, Feed, Recording, Request, Result, Resumed, Score, as_given
 from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy

@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from chronocam.engines.base import Result, Score
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_call
+from chronocam.engines.recording import Result, Score
 from chronocam.errors import InputError, LayerError, first_line
 from chronocam.maps.arrays import like, namespace, placed, to_numpy, widen
 from chronocam.types import INPUT, Array, Inputs

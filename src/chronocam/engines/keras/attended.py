@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from chronocam.engines.base import Request
 from chronocam.engines.keras.attention import (
     LAYERS,
     OUTPUT,
@@ -23,6 +22,7 @@ from chronocam.engines.keras.backend import Backend, Mark
 from chronocam.engines.keras.layers import Nodes
 from chronocam.engines.keras.program import BackendRecording, Program
 from chronocam.engines.keras.taps import all_frames
+from chronocam.engines.recording import Request
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import namespace
 from chronocam.maps.attended import Attended, Sources, latest

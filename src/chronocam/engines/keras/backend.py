@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from chronocam.engines.base import Score
 from chronocam.engines.keras.program import BackendRecording, Passed, Program, main_output
+from chronocam.engines.recording import Score
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import Array, Inputs

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 import keras
 import numpy as np
 
-from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.attended import AttentionCalls
 from chronocam.engines.keras.attention import LAYERS, OUTPUT, part
 from chronocam.engines.keras.backend import Backend
@@ -33,6 +32,7 @@ from chronocam.engines.keras.resume import recording
 from chronocam.engines.keras.taps import Change, after, all_frames
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_call
+from chronocam.engines.recording import Result, Score
 from chronocam.engines.resumption import Counting, Recorder, Stored, replaying
 from chronocam.errors import ModelError
 from chronocam.types import Array, Inputs

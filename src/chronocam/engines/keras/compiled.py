@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.pooled import head_of
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.engines.recording import Result, Score
 from chronocam.types import Array, Inputs
 
 T = TypeVar("T")

@@ -13,21 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from chronocam.engines.base import (
-    Adds,
-    AxisOrder,
-    Call,
-    Entry,
-    Feed,
-    LayerCall,
-    Learned,
-    Recording,
-    Request,
-    Score,
-    Speechless,
-    TextTower,
-    as_given,
-)
+from chronocam.engines.base import Adds, AxisOrder, LayerCall, Learned, Speechless, TextTower
 from chronocam.engines.keras.attended import AttentionCalls, attended_in, attention_in
 from chronocam.engines.keras.attention import LAYERS, is_output
 from chronocam.engines.keras.backend import Backend, backend
@@ -55,6 +41,7 @@ from chronocam.engines.keras.resume import KerasRest
 from chronocam.engines.keras.taps import guided_relu
 from chronocam.engines.names import child_at, split_call, split_entry
 from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
+from chronocam.engines.recording import Call, Entry, Feed, Recording, Request, Score, as_given
 from chronocam.engines.structure import PlainStructure, plain_settings
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.layouts.base import Stem

@@ -8,13 +8,14 @@ from functools import cached_property
 import keras
 import numpy as np
 
-from chronocam.engines.base import Feed, Recording, Request, Result, Score, Sight
+from chronocam.engines.base import Sight
 from chronocam.engines.geometry import Centers, UnknownGeometry
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.field import Fields, fields_of, keep_places
 from chronocam.engines.keras.layers import Nodes, first_tensor
 from chronocam.engines.keras.program import Program
 from chronocam.engines.names import part_at, split_call, split_entry
+from chronocam.engines.recording import Feed, Recording, Request, Result, Score
 from chronocam.errors import LayoutError
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import INPUT, Array, Inputs, Window

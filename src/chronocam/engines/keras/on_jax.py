@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import BY_VALUES, Backend, Mark
 from chronocam.engines.keras.compiled import (
     Differentiated,
@@ -24,6 +23,7 @@ from chronocam.engines.keras.compiled import (
     upstream_of_classes,
 )
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.engines.recording import Score
 from chronocam.errors import ModelError
 from chronocam.types import Array, Inputs
 

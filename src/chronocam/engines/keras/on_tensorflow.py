@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import BY_VALUES, Backend, Mark
 from chronocam.engines.keras.compiled import (
     Differentiated,
@@ -25,6 +24,7 @@ from chronocam.engines.keras.compiled import (
 from chronocam.engines.keras.layers import is_float
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.engines.keras.taps import Change
+from chronocam.engines.recording import Score
 from chronocam.errors import ModelError
 from chronocam.types import INPUT, Array, Inputs
 

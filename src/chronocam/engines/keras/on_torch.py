@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend, Mark
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.engines.recording import Score
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attended import made_of
 from chronocam.engines.torch.repeated import Repeated

@@ -13,7 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from chronocam.engines.base import Call, Entry, Feed, Result, as_given, changed_at
 from chronocam.engines.keras.attention import attends_at, seen_by
 from chronocam.engines.keras.gates import (
     Gated,
@@ -47,6 +46,7 @@ from chronocam.engines.keras.taps import (
 from chronocam.engines.misfit import FAILURES, NO_FLOATS, failure, out_of_memory
 from chronocam.engines.names import part_at, split_call, split_entry
 from chronocam.engines.outputs import scores_in
+from chronocam.engines.recording import Call, Entry, Feed, Result, as_given, changed_at
 from chronocam.engines.scoped import scoped
 from chronocam.errors import ChronocamError, InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs

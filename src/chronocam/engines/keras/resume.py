@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.layers import Node, Wrap, first_tensor, nodes_of, replace_tensor
 from chronocam.engines.keras.program import Passed, Program
 from chronocam.engines.keras.taps import after
 from chronocam.engines.names import part_at, split_entry
+from chronocam.engines.recording import Result, Score
 from chronocam.engines.resumption import Counting, Recorder, Rest, Run, Stored, replaying
 from chronocam.errors import LayerError
 from chronocam.types import Array, Inputs

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Score
 from chronocam.engines.names import split_call
+from chronocam.engines.recording import Score
 from chronocam.engines.resumption import Counting, Recorder, Stored, replaying
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attended import TappedAttention

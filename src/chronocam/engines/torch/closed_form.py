@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from chronocam.engines.base import Recording, Request, Score
 from chronocam.engines.names import split_call, split_entry
+from chronocam.engines.recording import Recording, Request, Score
 from chronocam.engines.torch.cotangents import Cotangents
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.pooled import Head

@@ -12,19 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import (
-    Adds,
-    AxisOrder,
-    Call,
-    Feed,
-    LayerCall,
-    Learned,
-    Recording,
-    Request,
-    Score,
-    as_given,
-)
+from chronocam.engines.base import Adds, AxisOrder, LayerCall, Learned
 from chronocam.engines.misfit import out_of_memory
+from chronocam.engines.recording import Call, Feed, Recording, Request, Score, as_given
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.biases import biases_of
 from chronocam.engines.torch.closed_form import closed_form

@@ -20,7 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Recording, Request, Score
+from chronocam.engines.recording import Recording, Request, Score
 from chronocam.engines.structure import Hashed
 from chronocam.engines.torch.engine import TorchEngine
 from chronocam.engines.torch.layers import LayerLike, Layers

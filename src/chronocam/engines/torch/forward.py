@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chronocam.engines.base import Call, Feed, Result
 from chronocam.engines.names import split_call
 from chronocam.engines.outputs import NO_SOFTMAX, logits_note
+from chronocam.engines.recording import Call, Feed, Result
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import GatesSeen, MovesSeen, looks_like_probabilities, may_be_gated

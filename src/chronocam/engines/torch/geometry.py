@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from chronocam.engines.base import Feed, LayerCall, Sight
+from chronocam.engines.base import LayerCall, Sight
 from chronocam.engines.geometry import Centers
 from chronocam.engines.names import split_call, split_entry
+from chronocam.engines.recording import Feed
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.field import field_of, windows_between
 from chronocam.engines.torch.graph import keeps_places

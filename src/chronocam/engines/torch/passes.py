@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Recording, Request, Result, Score, changed_at
 from chronocam.engines.misfit import NO_FLOATS
 from chronocam.engines.names import split_call, split_entry
 from chronocam.engines.outputs import NO_RELU
+from chronocam.engines.recording import Recording, Request, Result, Score, changed_at
 from chronocam.engines.resumption import Recorder
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attended import TappedAttention

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Result, Score
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_entry
+from chronocam.engines.recording import Result, Score
 from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, replaying
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.ablated import Ablated

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import AxisOrder, LayerCall, Score
+from chronocam.engines.base import AxisOrder, LayerCall
 from chronocam.engines.names import split_entry
+from chronocam.engines.recording import Score
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.graph import all_parents, that_keep_places

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from chronocam.engines import Engine, Geometry, Learned, engine_for, geometry_of
-from chronocam.engines.base import as_given
+from chronocam.engines.recording import as_given
 from chronocam.engines.structure import settings_of
 from chronocam.joint.inputs.fold import Fold, fold_of
 from chronocam.joint.inputs.patch_fold import PatchFold, patch_fold_of

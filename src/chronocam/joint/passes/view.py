@@ -15,7 +15,7 @@ from weakref import WeakMethod
 import numpy as np
 
 from chronocam.engines import Recording, Resumed, Score
-from chronocam.engines.base import Calls
+from chronocam.engines.recording import Calls
 from chronocam.errors import InputError, LayoutError
 from chronocam.joint.inputs.batches import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.layers.choices import kind_of
