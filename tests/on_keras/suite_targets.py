@@ -117,7 +117,8 @@ def test_losses_get_what_is_true_first_where_they_say_so(loss: Any, y: np.ndarra
     keras.utils.set_random_seed(3)
     inputs, x = features()
     net = keras.Model(inputs, L.Dense(3, bias_initializer="ones")(x))
-    expected = [-loss(y[i : i + 1], net(X[i : i + 1])) for i in range(3)]
+    rows = keras.ops.convert_to_tensor(y)
+    expected = [-loss(rows[i : i + 1], net(X[i : i + 1])) for i in range(3)]
     expected = [np.mean(keras.ops.convert_to_numpy(one)) for one in expected]
     scores = cc.GradCAM(net).explain(X, cc.targets.NegativeLoss(loss, y)).scores[:, 0]
     np.testing.assert_allclose(scores, expected, rtol=1e-4)

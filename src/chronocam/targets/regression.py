@@ -150,7 +150,8 @@ class NegativeLoss(Target):
         predicted = self._predicted(outputs)
         first = next(iter(arrays_in(outputs.raw)), predicted)
         y = outputs.own(_as_rows(self.y), "y")
-        if (getattr(self.loss, "__module__", None) or "").startswith("torch."):  # which takes no NumPy
+        of_torch = (getattr(self.loss, "__module__", None) or "").startswith("torch.")
+        if of_torch or _takes_truth_first(self.loss):  # which are written for arrays like the outputs
             y = _rows_like(y, first)
         # One by one: most losses average over the batch, which would mix the samples' gradients.
         xp = namespace(first)
