@@ -488,3 +488,10 @@ def test_a_column_of_a_table_names_the_files_and_a_whole_table_is_refused(model,
     assert [str(line.interval) for line in column.lines] == [str(line.interval) for line in listed.lines]
     with pytest.raises(InputError, match=r"data are a table with the columns \['path', 'label'\]"):
         cc.evaluate(model, table, **options)
+
+
+def test_inputs_and_classes_in_one_tuple_are_told_apart_from_two_inputs(model):
+    with pytest.raises(
+        InputError, match=r"a tuple of 2, and the model takes one input, .*; give the classes as"
+    ):
+        cc.evaluate(model, (X, np.arange(4)), measures=["complexity"])

@@ -15,7 +15,7 @@ from chronocam.evaluation.measures import Measure, Pointing, measures_named
 from chronocam.evaluation.panel import panel
 from chronocam.evaluation.result import Evaluation
 from chronocam.evaluation.run import Run
-from chronocam.evaluation.samples import samples_of
+from chronocam.evaluation.samples import refuse_classes_beside, samples_of
 from chronocam.evaluation.store import settings_of, store_of
 from chronocam.methods import Saliency
 from chronocam.models import Loaded
@@ -94,6 +94,7 @@ def evaluate(
     chosen = tuple(_tolerant(one, tolerance) for one in measures_named(measures))
     scorer = Saliency(model, batch_size=batch_size, **options)
     stem = scorer.session.subject.stem
+    refuse_classes_beside(data, scorer.session.subject.engine.inputs)
     samples = samples_of(data, targets, truth, preprocess, options.get("on"), stem)
     with ExitStack() as scope:
         judged_by = panel(model, methods, layers, options, seed, scope)

@@ -137,6 +137,18 @@ def samples_of(
     ]
 
 
+def refuse_classes_beside(data: Any, names: Sequence[str]) -> None:
+    """Raise InputError for inputs with their classes in one tuple, which is for several inputs of a model.
+
+    names: of the model's inputs.
+    """
+    if isinstance(data, tuple) and len(data) == 2 and len(names) == 1 and np.ndim(data[1]) == 1:
+        raise InputError(
+            f"data are a tuple of 2, and the model takes one input, `{names[0]}`; give the classes as "
+            "targets="
+        )
+
+
 def _files_of(data: Any, preprocess: Any) -> Any:
     """Return data with the pictures or clips in place of folders and patterns that name them.
 
