@@ -28,9 +28,9 @@ def late_fields(*names: str) -> Callable[[type[T]], type[T]]:
     """
 
     def with_late_fields(kind: type[T]) -> type[T]:
-        for name in names:
-            setattr(kind, name, _Field(name, getattr(kind, name)))
-        kind.__getstate__ = _state_of  # type: ignore[assignment]
+        fields = {name: _Field(name, getattr(kind, name)) for name in names}
+        for name, value in {**fields, "__getstate__": _state_of}.items():
+            setattr(kind, name, value)
         return kind
 
     return with_late_fields
