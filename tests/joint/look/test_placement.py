@@ -647,6 +647,26 @@ class Stacked(nn.Module):
         return self.fc(self.cnn(self.stack(x)).relu().mean((2, 3)))
 
 
+class Added(Stacked):
+    """The same convolution over both halves, whose outputs are added up."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda x: x, 8)
+        self.each = nn.Conv2d(3, 8, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(sum(self.each(part).relu() for part in x.chunk(2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_layer_behind_halves_that_were_added_up_is_laid_over_none(seed: int) -> None:
+    torch.manual_seed(seed)
+    net = Added().eval()
+    for layer in ("cnn", "cnn.0"):
+        with pytest.raises(LayoutError, match="see several places each"):
+            cc.GradCAM(net, layer).explain(torch.rand(1, 3, 64, 96), 1)
+
+
 def late(x: Tensor) -> Tensor:
     return torch.cat([F.avg_pool2d(part, 3, 2, 1) for part in x.chunk(2, 3)], 1)
 

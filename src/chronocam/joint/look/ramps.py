@@ -187,26 +187,34 @@ class Ramps:
             return None
         if not self._draws:
             self.draw()
-        axes = self._seeing_several(layer, layout)
-        if axes and self._draws < 2:
-            self.draw()
-            axes = self._seeing_several(layer, layout)
+        axes: list[int] = []
+        for fewer in (0.25, -0.25):  # of how many places it may be either number
+            waves = self._slow(layer, layout, fewer)
+            axes = [axis for axis in waves if self._waves_elsewhere(layer, layout, axis, waves)]
+            if axes and self._draws < 2:
+                self.draw()
+                axes = [axis for axis in axes if self._waves_elsewhere(layer, layout, axis, waves)]
+            if axes:
+                break
         names = " and ".join(NAMES[len(self.look.grid)][axis] for axis in axes)
         stacked = "as where parts of a picture are stacked or added up"
         return f"its {names} see several places each, {stacked}" if axes else None
 
-    def _seeing_several(self, layer: str, layout: Layout) -> list[int]:
-        """Return the axes along which cells see several places, as the last draw says."""
+    def _slow(self, layer: str, layout: Layout, fewer: float) -> dict[int, _Wave]:
+        """Return the axes along which cells look on as slowly as those of several places, each with its wave.
+
+        fewer: what is taken from the number of places that the slope says, before it is rounded.
+        """
         waves: dict[int, _Wave] = {}
         for axis, looks, places in along(*without_padding(*self._sums(layer, layout))):
             slope = (looks[axis] - looks[axis].mean()) @ places / (places @ places)
             if 1 / len(places) < slope < ALONE and correlation(looks[axis], places) >= IN_ORDER:
                 size = self.look.grid[axis]
                 low, high = (self.look.places.part(layer) or {axis: (0, size - 1)})[axis]
-                wave = _Wave(round((high - low + 1) / size / slope), low, high)
+                wave = _Wave(round((high - low + 1) / size / slope - fewer), low, high)
                 if 1 < wave.periods <= len(places) // 2:
                     waves[axis] = wave
-        return [axis for axis in waves if self._waves_elsewhere(layer, layout, axis, waves)]
+        return waves
 
     def _waves_elsewhere(self, layer: str, layout: Layout, axis: int, waves: Mapping[int, _Wave]) -> bool:
         """Say whether the wave along an axis moves cells by another place than their own.
