@@ -122,3 +122,16 @@ def test_words_change_no_map(
 def test_products_without_a_rule_are_refused_with_their_equation(attend: Attend) -> None:
     with pytest.raises(ModelError, match=r"einsum `bhqk,bhq?kd.*no rule; choose gradcam"):
         cc.LeGrad(drawn(attend, reads_class=True)).explain(X, 2)
+
+
+def sigmoids(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.mT - 3).sigmoid() @ v
+
+
+@pytest.mark.parametrize("unseen", [0, 1])
+def test_attention_that_is_not_seen_beside_other_is_a_finding(unseen: int) -> None:
+    net, mixed = drawn(plain, reads_class=True), drawn(plain, reads_class=True)
+    mixed.blocks[unseen].attend = sigmoids
+    for one in (net, mixed, mixed):  # the second call of a model knows it by the first
+        texts = cc.AttentionRelevance(one).explain(X, 2).diagnostics
+        assert any("attention without a softmax" in text for text in texts) == (one is mixed)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chronocam.engines.torch.attention import Mixing
-from chronocam.engines.torch.graph import picks, swaps, until_numbered
+from chronocam.engines.torch.graph import multiplies, picks, swaps, until_numbered
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.maps.attended import Attended, Origins, Sources, latest
 
@@ -33,6 +33,7 @@ class TappedAttention:
         self._with_origins = origins
         self._from_input = of_input is None
         self.of_input: list[tuple[bool, bool]] = list(of_input or ())
+        self.mixes_unseen: bool = False  # whether tokens are multiplied with each other before some attention
         self._tap = Tap(None, cut)
         self._calls: list[Mixing] = []
         self.sources: list[tuple[Sources, Sources]] = []
@@ -52,6 +53,7 @@ class TappedAttention:
             {self._numbers[node] for node in way if node in self._numbers} for way in (asked, given)
         )
         self.sources.append((latest(of_queries, self._before), latest(of_keys, self._before)))
+        self.mixes_unseen |= any(map(multiplies, given))
         if self._from_input:
             self.of_input.append(
                 (self._lead_from_input(asked, of_queries), self._lead_from_input(given, of_keys))

@@ -118,6 +118,12 @@ def picks(node: Any) -> bool:
     return _PICKS.match(node.name()) is not None
 
 
+def multiplies(node: Any) -> bool:
+    """Say whether a node multiplies matrices of which both are of the graph, as attention does."""
+    both = all(one is not None for one, _ in node.next_functions) if node is not None else False
+    return both and node.name().startswith("BmmBackward")
+
+
 def swaps(node: Any, tokens: int) -> bool:
     """Say whether a node may swap rows and columns of so many tokens: no axis holds all of them, or most."""
     if not node.name().startswith(("Transpose", "Permute")):

@@ -157,6 +157,11 @@ class TorchPass:
         request = self.request
         self.notes.clear()
         self._forward(score)
+        if self.tapped is not None and self.state.mixes_unseen:
+            self.notes.append(
+                "tokens are also mixed by attention without a softmax, or by other products of theirs, "
+                "which is left out of the map"
+            )
         self.notes += [note for layer, tap in self.taps.items() for note in note_of_levels(layer, tap)]
         gradients = self._backward(request.gradients)
         curvature = self._curvature(request.curvature) if request.curvature else {}
@@ -200,6 +205,7 @@ class TorchPass:
         if self.tapped is not None and self._shows_input:
             self.tapped.end()
             self.state.of_input = tuple(self.tapped.of_input)
+            self.state.mixes_unseen = self.tapped.mixes_unseen
         if any(tap.outputs for tap in self.taps.values()) and self.differentiate:
             # The graph begun at a layer goes on to the scores; a model's own no_grad() has ended it by then.
             torch.set_grad_enabled(True)

@@ -26,7 +26,8 @@ class State:
 
     modules: all of them, the model first. spare: copies of them that no pass is using. heads: what was proven
         to follow a layer, by its path. of_input: of each attention, whether its queries and its keys are
-        tokens of the input; None until a pass has shown it.
+        tokens of the input; None until a pass has shown it. mixes_unseen: whether that pass has multiplied
+        tokens with each other outside of attention that is seen.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
@@ -36,6 +37,7 @@ class State:
         self.spare: list[Copies] = []
         self.heads: dict[str, Head] = {}
         self.of_input: tuple[tuple[bool, bool], ...] | None = None
+        self.mixes_unseen: bool = False
 
     def holds(self) -> bool:
         """Say whether the model has not changed since. Fast, since every call asks."""
