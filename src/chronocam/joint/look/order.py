@@ -34,8 +34,8 @@ CLEAR: Final = 0.25
 them sees nearly all of the input."""
 
 ASLANT: Final = 0.7
-"""Of the slope along an axis that along another, above which cells follow neither, as where a picture and its
-transpose are added up."""
+"""Of the slope along each axis that along another, above which cells follow neither, as where a picture and
+its transpose are added up. Noise along a few cells has as much along one of them."""
 
 STRAY: Final = 0.15
 """How far cells that follow no axis look from any line, at least, where that contradicts the kind of a layer:
@@ -66,13 +66,15 @@ def follows(products: np.ndarray, squares: np.ndarray, steep: float = STEEP) -> 
     """
     if not squares.any():
         return None
-    verdicts = []
+    verdicts, aslant = [], []
     steepness: dict[int, tuple[float, float]] = {}
     for axis, looks, places in along(products, squares):
         slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
         verdicts.append(_in_order(looks[axis], places, slopes, axis, steep))
         steepness[axis] = slopes[axis], correlation(looks[axis], places)
-    if False in verdicts:
+        most = np.delete(np.abs(slopes), axis).max(initial=0)
+        aslant.append(slopes[axis] > CLEAR and most > ASLANT * slopes[axis])
+    if False in verdicts or (aslant and all(aslant)):
         return False
     if None in verdicts or not verdicts:
         return None
@@ -221,8 +223,6 @@ def _in_order(
     if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
         return None if steepest < steep else bool(slopes[axis] == steepest)
     if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
-        return False
-    if slopes[axis] > CLEAR and np.delete(np.abs(slopes), axis).max(initial=0) > ASLANT * slopes[axis]:
         return False
     agreement = correlation(looks, places)
     if agreement >= IN_ORDER:
