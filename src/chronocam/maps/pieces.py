@@ -19,9 +19,8 @@ def together(calls: Sequence[Attended]) -> list[tuple[int, Attended]]:
     Pieces are calls one after the other over the same values, whose queries are as many as the keys together,
     and in their order as far as that is known.
     """
-    places: dict[
-        int, tuple[int, int]
-    ] = {}  # of each piece: the first one, and how many queries are before it
+    # Of each piece: the first one, and how many queries are before it.
+    places: dict[int, tuple[int, int]] = {}
     joined: list[tuple[int, Attended]] = []
     for start, pieces in _in_pieces(calls):
         at = 0
