@@ -51,7 +51,7 @@ def test_what_is_there_and_no_file_is_not_said_to_be_missing(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     for name, told in (
-        ("pipe.png", "is no file that can be read"),
+        ("pipe.png", "is a pipe, a socket or a device, and not a file"),
         ("link.png", "is a link that leads nowhere"),
     ):
         with pytest.raises(MediaError, match=told):

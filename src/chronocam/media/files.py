@@ -94,7 +94,7 @@ def absent(path: str | Path) -> str:
     if re.match(r"[a-z][a-z0-9+]+:/", str(path), re.IGNORECASE):
         return "is an address, and nothing is fetched: save what is there to a file"
     if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for names that no file can have)
-        return "is no file that can be read, but a pipe, a socket or a device"
+        return "is a pipe, a socket or a device, and not a file"
     return "is a link that leads nowhere" if os.path.islink(path) else "does not exist"  # noqa: PTH114
 
 

@@ -68,8 +68,8 @@ def bootstrap(
 
     values: `(sample,)`; with a `statistic`, `(sample, …)`.
     statistic: the number that a set of rows has, in place of their mean.
-    hits: whether values are hits and misses, 1 and 0. None takes them for that where there are no others;
-        False is for what may have others, such as differences (see `paired`), and happens not to.
+    hits: True for hits and misses, 1 and 0; False for values that only happen to be 0 and 1, as differences
+        may (see `paired`). With None, values are taken for hits where all are 0 or 1.
 
     Raises InputError for no values, for NaN or infinity, which a measure gives where it is undefined, and for
     hits that are neither 0 nor 1.

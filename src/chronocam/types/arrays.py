@@ -58,7 +58,7 @@ class BlackBox:
         None where that is not known.
     axes: the order of the axes of one input, a letter each, as `cc.blackbox` takes it; None where it was not
         said.
-    why: why nothing but scores is seen of it, as messages say.
+    why: the reason, for messages, why it gives nothing but scores.
 
     Example:
         >>> cc.engines.engine_for(cc.engines.BlackBox(lambda x: x.mean((2, 3)))).framework

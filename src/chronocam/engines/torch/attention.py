@@ -324,7 +324,7 @@ def _by_letters(
 
 def _no_rule(equation: str) -> ModelError:
     return ModelError(
-        f"attention weights are multiplied as einsum `{equation}`, for which there is no rule; choose gradcam"
+        f"attention weights go through the einsum `{equation}`, for which there is no rule; choose gradcam"
     )
 
 

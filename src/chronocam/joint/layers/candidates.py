@@ -75,8 +75,8 @@ def candidates_of(
     """Return the layers that may be explained, in the order in which they last finish.
 
     Layers of as many tokens as a text beside the picture has are left out, where there are others: four words
-    may be a grid of 2 × 2 by their number alone. So are layers that hold infinities, as masks of what counts
-    for nothing, though the outputs do not: times a gradient of zero these are no number.
+    may be a grid of 2 × 2 by their number alone. So are layers that hold infinities where the outputs
+    hold none, as masks of attention do: infinity times a gradient of zero is not a number.
 
     main: the model's main output; None where none of several is.
     flat: also those where the score's gradient is zero, as it is everywhere.
